@@ -1,0 +1,131 @@
+"""`analyze`: everything that is known of a model's channels, before anything is chosen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from onnxprune.cost import Cost, CostModel
+from onnxprune.coupling import couple
+from onnxprune.forms import Atom, Form, Product, Sum, atoms, resolve
+from onnxprune.graph import Graph, Model
+from onnxprune.groups import FrozenAxis, Group, find_groups, frozen_axes
+from onnxprune.repair import settle
+from onnxprune.trace import Trace
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Channel groups of a model and why its other axes are frozen.
+
+    Attributes:
+        model: what was analyzed.
+        groups: what may be removed, in the graph's order.
+        frozen: stored axes that stay whole, with reasons.
+        sizes: the sizes that symbolic dimensions stood for.
+    """
+
+    model: Model = field(repr=False)
+    trace: Trace = field(repr=False)
+    groups: tuple[Group, ...]
+    frozen: tuple[FrozenAxis, ...]
+    sizes: Mapping[str, int]
+
+    @cached_property
+    def costs(self) -> CostModel:
+        """Params and MACs as functions of how much is kept."""
+        return CostModel(self.trace)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Params and MACs of the whole model."""
+        return self.costs.cost({})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the model's structure: operators, their wiring and the shapes of weights, not their names."""
+        return _fingerprint(self.trace.graph)
+
+    def unit_cost(self, group: Group) -> Cost:
+        """What the removal of one unit saves, everything else whole."""
+        part = self.costs.about(group.atoms)
+        whole, less = part.cost({}), part.cost({group.atoms[0]: group.atoms[0].size - 1})
+        return Cost(whole.params - less.params, whole.macs - less.macs)
+
+    def removable(self, group: Group) -> Cost:
+        """What the removal of all units but one saves, everything else whole."""
+        part = self.costs.about(group.atoms)
+        kept = dict.fromkeys(group.atoms, 0) | {group.atoms[0]: 1}
+        whole, less = part.cost({}), part.cost(kept)
+        return Cost(whole.params - less.params, whole.macs - less.macs)
+
+    @cached_property
+    def owner(self) -> dict[Atom, str]:
+        """The group of every atom."""
+        return {atom: group.name for group in self.groups for atom in group.atoms}
+
+    def groups_on(self, tensor: str) -> set[str]:
+        """Names of the groups that lie on a tensor's axes."""
+        forms = self.trace.forms.get(tensor) or ()
+        return {self.owner[a] for f in forms for a in atoms(f) if a in self.owner}
+
+    def shared_axes(self) -> Iterator[list[frozenset[str]]]:
+        """Axes that are products of groups: for each factor, outermost first, the groups it is made of."""
+        for factors in products_of(self.trace):
+            named = [frozenset(self.owner[a] for a in factor if a in self.owner) for factor in factors]
+            named = [n for n in named if n]
+            if len(named) > 1:
+                yield named
+
+    @cached_property
+    def convolution_groups(self) -> frozenset[str]:
+        """Groups whose units are whole groups of a grouped convolution."""
+        inside = {a for r in self.trace.repairs if r.slot == "group" for f in r.wanted if f for a in atoms(f)}
+        return frozenset(g.name for g in self.groups if inside.intersection(g.atoms))
+
+
+def analyze(model: Model, *, sizes: Mapping[str, int] | None = None) -> Analysis:
+    """Find the channel groups of a model.
+
+    Args:
+        model: a model from `load`.
+        sizes: sizes of symbolic dimensions by name (`{"batch": 1}`); `*` is for all others.
+
+    >>> analysis = analyze(load("models/zoo/resnet20_cifar10.onnx"))
+    >>> [group.name for group in analysis.groups]
+    """
+    trace = couple(Graph(model), sizes)
+    settle(trace)
+    return Analysis(model, trace, tuple(find_groups(trace)), tuple(frozen_axes(trace)), dict(sizes or {}))
+
+
+def products_of(trace: Trace) -> Iterator[list[list[Atom]]]:
+    """Distinct products among all axes: for each factor, outermost first, its atoms."""
+    seen: set[int] = set()
+    stack: list[Form] = [f for axes in trace.forms.values() for f in axes or ()]
+    while stack:
+        form = resolve(stack.pop())
+        if not isinstance(form, Product | Sum) or id(form) in seen:
+            continue
+        seen.add(id(form))
+        stack.extend(form.parts)
+        if isinstance(form, Product):
+            yield [list(atoms(p)) for p in form.parts]
+
+
+def _fingerprint(graph: Graph) -> str:
+    number: dict[str, int] = {}
+    digest = hashlib.sha256()
+    for name in (v.name for v in graph.inputs):
+        number[name] = len(number)
+    for node in graph.nodes:
+        wiring = [
+            f"{number[n]}" if n in number else f"w{list(graph.stored[n].dims)}" if n in graph.stored else "-"
+            for n in node.inputs
+        ]
+        digest.update(f"{node.domain}.{node.op}({','.join(wiring)});".encode())
+        for name in node.outputs:
+            number[name] = len(number)
+    return digest.hexdigest()

@@ -1,0 +1,197 @@
+"""`choose`: from scores to a mask, by a share of every group or by a budget for the whole network."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from onnxprune.analysis import Analysis
+from onnxprune.cost import Cost
+from onnxprune.errors import UsageError
+from onnxprune.forms import Atom
+from onnxprune.groups import Group
+from onnxprune.mask import Mask, make_mask
+from onnxprune.scores import SCORES
+from onnxprune.selection import Factor, primary_groups, uncoupled_groups
+
+Resource = Literal["macs", "params"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a chosen width must satisfy.
+
+    Attributes:
+        round_to: kept units are a multiple of this (groups smaller than it stay whole).
+        min_keep: kept units are at least this many.
+    """
+
+    round_to: int = 1
+    min_keep: int = 1
+
+    def nearest(self, size: int, wanted: float) -> int:
+        """The allowed width nearest to `wanted`; the larger one of two."""
+        if size <= max(self.min_keep, 1) or size < self.round_to:
+            return size
+        step = self.round_to
+        width = int(np.floor(wanted / step + 0.5)) * step
+        least = -(-max(self.min_keep, 1) // step) * step
+        return min(max(width, least), size)
+
+    def floor(self, size: int) -> int:
+        """The least allowed width."""
+        return self.nearest(size, 0)
+
+
+def choose(
+    analysis: Analysis,
+    *,
+    keep: float | None = None,
+    target: Mapping[Resource, float] | None = None,
+    score: str = "l1",
+    round_to: int = 1,
+    min_keep: int = 1,
+    exclude: Collection[str] = (),
+    factor: Factor = "auto",
+    uncoupled_only: bool = False,
+    seed: int = 0,
+) -> Mask:
+    """Choose what to remove.
+
+    Args:
+        analysis: from `analyze`.
+        keep: the share of the units of every group that stays, in (0, 1].
+        target: instead of `keep`: shares of the whole cost not to be exceeded, such as `{"macs": 0.5}`.
+            Units of all groups are ranked together, and as few go as the budget allows.
+        score: `l1`, `l2`, `bn` or `random`.
+        round_to: keep multiples of this many units.
+        min_keep: keep at least this many units of every group.
+        exclude: patterns (`*` and `?`) of groups, tensors or nodes to leave whole.
+        factor: which factor of an axis that is a product of groups: `outer` (heads, convolution groups),
+            `inner` (head width, channels in a group), `all`, or `auto` (heads, and channels in a group).
+        uncoupled_only: leave out groups that more than one convolution makes, and those that are resized.
+        seed: seed of `random`.
+
+    Raises:
+        UsageError: an option is out of range, or no structure meets the target.
+    """
+    _check(keep, target, score, round_to, min_keep)
+    limits = Limits(round_to, min_keep)
+    groups = [g for g in primary_groups(analysis, factor) if not _matches(g, exclude)]
+    if uncoupled_only:
+        free = uncoupled_groups(analysis)
+        groups = [g for g in groups if g.name in free]
+    scores = SCORES[score](analysis, seed)
+    for group in groups:
+        if group.name not in scores:
+            raise UsageError(f"--score {score} gives no scores for {group.name!r}", "use --score l1")
+    if keep is not None:
+        widths = {g.name: limits.nearest(g.size, g.size * keep) for g in groups}
+    else:
+        widths = _widths_for(analysis, groups, scores, limits, target or {})
+    kept = {g.name: _best(scores[g.name], widths[g.name]) for g in groups}
+    options = {"keep": keep, "target": dict(target or {}) or None, "round_to": round_to, "min_keep": min_keep}
+    options |= {"exclude": list(exclude) or None, "factor": factor, "uncoupled_only": uncoupled_only or None}
+    provenance = {"method": score, "seed": seed} | {k: v for k, v in options.items() if v is not None}
+    return make_mask(analysis, kept, provenance)
+
+
+def _check(keep: float | None, target: Mapping[Resource, float] | None, score: str, step: int, least: int) -> None:
+    if (keep is None) == (not target):
+        raise UsageError("give either a share to keep or a target", "for example keep=0.5, or target={'macs': 0.5}")
+    for name, share in [("keep", keep)] if keep is not None else list((target or {}).items()):
+        if share is None or not 0 < share <= 1:
+            raise UsageError(f"{name} is {share}, expected a share in (0, 1]", "for example 0.5")
+    unknown = set(target or {}) - {"macs", "params"}
+    if unknown:
+        raise UsageError(f"unknown target {sorted(unknown)}", "targets are macs and params")
+    if score not in SCORES:
+        raise UsageError(f"unknown score {score!r}, expected one of {', '.join(SCORES)}", "for example l1")
+    if step < 1 or least < 1:
+        raise UsageError("round_to and min_keep are at least 1", "leave them out for no constraint")
+
+
+def _matches(group: Group, patterns: Iterable[str]) -> bool:
+    names = {group.name, *group.producers, *(m.tensor for m in group.members if m.makes)}
+    return any(fnmatch.fnmatchcase(name, p) for p in patterns for name in names)
+
+
+def _best(scores: np.ndarray, width: int) -> np.ndarray:
+    kept = np.zeros(len(scores), bool)
+    kept[np.argsort(-scores, kind="stable")[:width]] = True
+    return kept
+
+
+def _widths_for(
+    analysis: Analysis,
+    groups: list[Group],
+    scores: Mapping[str, np.ndarray],
+    limits: Limits,
+    target: Mapping[Resource, float],
+) -> dict[str, int]:
+    """Widths after removing the lowest-ranked steps of all groups until the cost is within the budget.
+
+    The exact cost falls with every step, so the shortest sufficient prefix of the ranking is found by bisection.
+    """
+    steps = _ranked_steps(groups, scores, limits)
+    budget = {name: share * getattr(analysis.cost, name) for name, share in target.items()}
+
+    def cost_after(n: int) -> Cost:
+        return analysis.costs.cost(_counts(groups, scores, _after(groups, steps[:n])))
+
+    def within(n: int) -> bool:
+        cost = cost_after(n)
+        return all(getattr(cost, name) <= limit for name, limit in budget.items())
+
+    if not within(len(steps)):
+        least = cost_after(len(steps)).share_of(analysis.cost)
+        reach = ", ".join(f"{name}={least[name]:.4f}" for name in target)
+        wanted = ", ".join(f"{name}={share}" for name, share in target.items())
+        raise UsageError(
+            f"no structure meets {wanted}: with these groups and limits the least is {reach}",
+            "raise the target, or lower --min-keep and --round-to",
+        )
+    low, high = 0, len(steps)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if within(middle) else (middle + 1, high)
+    return _after(groups, steps[:low])
+
+
+def _ranked_steps(
+    groups: list[Group], scores: Mapping[str, np.ndarray], limits: Limits
+) -> list[tuple[float, int, str, int]]:
+    """Every step down from full width, least harm first: (mean score of the units that go, order, group, width)."""
+    steps = []
+    for order, group in enumerate(groups):
+        ranked = np.sort(scores[group.name])
+        width, floor = group.size, limits.floor(group.size)
+        worst = -np.inf
+        while width > floor:
+            less = max(floor, (width - 1) // limits.round_to * limits.round_to)
+            gone = ranked[group.size - width : group.size - less]
+            worst = max(worst, float(gone.mean()))
+            steps.append((worst, order, group.name, less))
+            width = less
+    return sorted(steps, key=lambda s: (s[0], s[1], -s[3]))
+
+
+def _after(groups: list[Group], steps: list[tuple[float, int, str, int]]) -> dict[str, int]:
+    return {g.name: g.size for g in groups} | {name: width for _, _, name, width in steps}
+
+
+def _counts(groups: list[Group], scores: Mapping[str, np.ndarray], widths: Mapping[str, int]) -> dict[Atom, int]:
+    """Kept elements of every atom when each group keeps its best units."""
+    counts: dict[Atom, int] = {}
+    for group in groups:
+        width = widths[group.name]
+        if len(group.atoms) == 1:
+            counts[group.atoms[0]] = width
+            continue
+        kept = _best(scores[group.name], width)
+        counts.update((atom, int(kept[start : start + atom.size].sum())) for atom, start in group.first_units.items())
+    return counts

@@ -1,0 +1,77 @@
+"""Parameters and multiply-accumulates of any structure, from counts alone: no model is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from onnxprune.forms import Atom, Fixed, Form, atoms
+from onnxprune.groups import count
+from onnxprune.trace import Trace
+
+FLOATING = {1, 10, 11, 16, 17, 18, 19, 20}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Sizes of a network.
+
+    Attributes:
+        params: elements of stored floating-point tensors.
+        macs: multiply-accumulates of convolutions, matrix products and Einsum for one run on the traced shapes.
+    """
+
+    params: int
+    macs: int
+
+    def share_of(self, whole: Cost) -> dict[str, float]:
+        """Each figure divided by that of `whole`."""
+        return {"params": self.params / max(whole.params, 1), "macs": self.macs / max(whole.macs, 1)}
+
+
+@dataclass(frozen=True)
+class Term:
+    """`fixed` times the counts of `forms`."""
+
+    fixed: int
+    forms: tuple[Form, ...]
+
+    def value(self, kept: Mapping[Atom, int]) -> int:
+        """The term when `kept[a]` elements of every atom stay."""
+        result = self.fixed
+        for form in self.forms:
+            result *= count(form, kept)
+        return result
+
+
+def _term(forms: Iterable[Form]) -> Term:
+    forms = tuple(forms)
+    free = tuple(f for f in forms if type(f) is not Fixed and next(atoms(f), None) is not None)
+    return Term(prod(f.size for f in forms) // prod(f.size for f in free), free)
+
+
+class CostModel:
+    """The cost of every structure of one network: a sum of products of counts."""
+
+    def __init__(self, trace: Trace):
+        stored = trace.graph.stored
+        shapes = [
+            trace.forms.get(n) or tuple(Fixed(d) for d in t.dims) for n, t in stored.items() if t.data_type in FLOATING
+        ]
+        self.params = [_term(s) for s in shapes if 0 not in {f.size for f in s}]
+        self.macs = [_term(w.forms) for w in trace.work]
+
+    def cost(self, kept: Mapping[Atom, int]) -> Cost:
+        """The cost when `kept[a]` elements of every atom stay (all, for atoms it does not name)."""
+        return Cost(sum(t.value(kept) for t in self.params), sum(t.value(kept) for t in self.macs))
+
+    def about(self, group: Iterable[Atom]) -> CostModel:
+        """The part of the cost that depends on these atoms."""
+        wanted = set(group)
+        part = object.__new__(CostModel)
+        part.params, part.macs = (
+            [t for t in terms if any(a in wanted for f in t.forms for a in atoms(f))]
+            for terms in (self.params, self.macs)
+        )
+        return part

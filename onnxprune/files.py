@@ -1,0 +1,118 @@
+"""Reading and writing model files.
+
+`read_model` accepts valid ONNX only and leaves external data where it is. `write_model` is crash-safe: whatever
+happens, the path holds the old file or the new one, whole.
+"""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, TensorProto
+
+from onnxprune.errors import ModelError
+from onnxprune.external import data_file, is_external, reference
+from onnxprune.saving import write_model
+from onnxprune.tensors import nested_tensors, stored_bytes
+from onnxprune.wire import Header, skeleton
+
+__all__ = ["read_model", "write_model"]
+
+_EXPORT_AGAIN = "export the model again, or check that the download is complete"
+_IR_VERSION_TAG = b"\x08"  # every exporter writes ir_version, field 1, first
+
+
+def read_model(path: Path) -> ModelProto:
+    """Reads and checks an ONNX model; external tensors stay references.
+
+    Raises:
+        ModelError: the file is missing, not ONNX, damaged, invalid, without weights or too new, or its external
+            data is missing, too short or outside its folder.
+    """
+    data = _file_bytes(path)
+    proto = _parsed(data, path)
+    _check_versions(proto, path)
+    _check_content(data, path)
+    if not proto.graph.initializer and next(nested_tensors(proto), None) is None:
+        raise ModelError(
+            f"{path}: the model has no weights: no initializer and no constant tensor",
+            "export the model with its parameters",
+        )
+    return proto
+
+
+def _file_bytes(path: Path) -> bytes:
+    if path.is_dir():
+        raise ModelError(f"{path}: expected an ONNX file, got a folder", "name the .onnx file inside it")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file", "check the path") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}", "check the file's permissions") from error
+
+
+def _parsed(data: bytes, path: Path) -> ModelProto:
+    try:
+        proto = ModelProto.FromString(data)
+    except DecodeError as error:
+        kind = "a truncated or damaged ONNX model" if data.startswith(_IR_VERSION_TAG) else "not an ONNX model"
+        raise ModelError(f"{path}: {kind}: {len(data)} bytes that are not a whole protobuf", _EXPORT_AGAIN) from error
+    # Any field is optional to protobuf, so that text and even an empty file can parse.
+    lacks = [name for name in ("ir_version", "graph") if not proto.HasField(name)]
+    lacks += [] if proto.opset_import else ["opset_import"]
+    if lacks:
+        raise ModelError(f"{path}: not an ONNX model: it has no {' and no '.join(lacks)}", _EXPORT_AGAIN)
+    return proto
+
+
+def _check_versions(proto: ModelProto, path: Path) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    for name, got, known in (("opset", opset, newest), ("IR version", proto.ir_version, onnx.IR_VERSION)):
+        if got > known:
+            raise ModelError(
+                f"{path}: {name} {got} is too new: expected at most {known}, the newest that onnx {onnx.__version__}"
+                " knows",
+                "upgrade onnx, or export with a lower opset",
+            )
+
+
+def _check_content(data: bytes, path: Path) -> None:
+    try:
+        bones = skeleton(data)
+    except ValueError as error:
+        raise ModelError(f"{path}: damaged: {error}", _EXPORT_AGAIN) from error
+    _check_weights(bones.headers, path)
+    _check_graph(bones.data, path)
+
+
+def _check_weights(headers: Iterable[Header], path: Path) -> None:
+    find = functools.cache(data_file)
+    for header in headers:
+        tensor = header.tensor
+        try:
+            expected = stored_bytes(tensor.data_type, tensor.dims)
+        except KeyError as error:
+            raise _bad_tensor(path, tensor, f"unknown data type {tensor.data_type}") from error
+        if min(tensor.dims, default=0) < 0:
+            raise _bad_tensor(path, tensor, f"negative size in shape {list(tensor.dims)}")
+        if is_external(tensor):
+            reference(tensor, path.parent, expected, find)
+        elif expected and not header.typed and header.raw_bytes != expected:
+            raise _bad_tensor(path, tensor, f"expected {expected} bytes, got {header.raw_bytes or 0}")
+
+
+def _bad_tensor(path: Path, tensor: TensorProto, why: str) -> ModelError:
+    return ModelError(f"{path}: tensor '{tensor.name}': {why}", _EXPORT_AGAIN)
+
+
+def _check_graph(data: bytes, path: Path) -> None:
+    """Runs the ONNX checker, which finds undefined inputs, names used twice, cycles and unknown ops."""
+    try:
+        onnx.checker.check_model(data)
+    except (onnx.checker.ValidationError, RuntimeError, UnicodeDecodeError) as error:
+        why = " ".join(str(error).replace("==> Context:", ";").split())
+        raise ModelError(f"{path}: not valid ONNX: {why}", "export the model again with a current exporter") from error

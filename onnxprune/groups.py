@@ -1,0 +1,241 @@
+"""From coupled axes to channel groups: units that may be removed, where each unit lies, and why others may not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import numpy as np
+
+from onnxprune.forms import Atom, Fixed, Form, Product, Sum, atoms, reason_of, resolve
+from onnxprune.trace import Trace
+
+Kept = Mapping[Atom, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Member:
+    """An axis of a stored tensor that a group's units lie on.
+
+    Attributes:
+        tensor: the stored tensor.
+        axis: its axis.
+        size: number of elements of the axis.
+        multiplicity: elements of the axis that one unit takes with it.
+        makes: whether the tensor makes the group's channels here (it is consumed or carried along otherwise).
+    """
+
+    tensor: str
+    axis: int
+    size: int
+    multiplicity: int
+    makes: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that are tied one to one over all the tensors they lie on.
+
+    Attributes:
+        name: the first tensor that makes them.
+        size: number of units.
+        members: the stored axes they lie on.
+        producers, consumers: names of the nodes that make and that contract them.
+        atoms: the variables the units are made of.
+    """
+
+    name: str
+    size: int
+    members: tuple[Member, ...]
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    atoms: tuple[Atom, ...] = field(repr=False)
+
+    @property
+    def first_units(self) -> dict[Atom, int]:
+        """The number of the first unit of every atom."""
+        return dict(zip(self.atoms, accumulate((a.size for a in self.atoms[:-1]), initial=0), strict=True))
+
+
+@dataclass(frozen=True)
+class FrozenAxis:
+    """An axis of a stored tensor that nothing can be removed from, and the reason."""
+
+    tensor: str
+    axis: int
+    size: int
+    reason: str
+
+
+def count(form: Form, kept: Mapping[Atom, int]) -> int:
+    """Number of elements of an axis that stay when `kept[a]` elements of every atom stay."""
+    form = resolve(form)
+    if type(form) is Fixed:
+        return form.size
+    if type(form) is Atom:
+        return kept.get(form, form.size)
+    if isinstance(form, Sum):
+        return sum([count(p, kept) for p in form.parts])
+    result = 1
+    for part in form.parts:  # type: ignore[union-attr]
+        result *= count(part, kept)
+    return result
+
+
+def keep_mask(form: Form, kept: Kept) -> np.ndarray:
+    """Which elements of an axis stay: bool of shape `(size,)`. An element goes iff any of its factors goes."""
+    form = resolve(form)
+    if type(form) is Fixed:
+        return np.ones(form.size, bool)
+    if type(form) is Atom:
+        mask = kept.get(form)
+        return np.ones(form.size, bool) if mask is None else mask
+    masks = [keep_mask(p, kept) for p in form.parts]  # type: ignore[union-attr]
+    if isinstance(form, Sum):
+        return np.concatenate(masks)
+    result = masks[0]
+    for mask in masks[1:]:
+        result = (result[:, None] & mask).ravel()
+    return result
+
+
+def unit_index(form: Form, first_unit: Mapping[Atom, int]) -> np.ndarray:
+    """The unit that each element of an axis belongs to: int of shape `(size,)`, -1 for none.
+
+    `first_unit` gives the number of the first unit of every atom of the group.
+    """
+    form = resolve(form)
+    if type(form) is Atom and form in first_unit:
+        return np.arange(first_unit[form], first_unit[form] + form.size)
+    if type(form) is Fixed or type(form) is Atom:
+        return np.full(form.size, -1)
+    parts = [unit_index(p, first_unit) for p in form.parts]  # type: ignore[union-attr]
+    if isinstance(form, Sum):
+        return np.concatenate(parts)
+    result = parts[0]
+    for part in parts[1:]:
+        result = np.maximum(result[:, None], part).ravel()
+    return result
+
+
+def find_groups(trace: Trace) -> list[Group]:
+    """All groups with more than one unit, in the order in which the graph makes them."""
+    where = _places(trace)
+    groups: dict[frozenset[tuple[int, int]], list[Atom]] = {}
+    for atom, places in where.items():
+        groups.setdefault(frozenset(places.items()), []).append(atom)
+    lists = [tuple(a) for a in groups.values() if sum(x.size for x in a) > 1]
+    return _describe(trace, lists)
+
+
+def occurrences(form: Form) -> Iterator[tuple[Atom, int]]:
+    """The free atoms of a form, each with the number of elements that one of its units takes along there."""
+    stack = [(form, 1)]
+    while stack:
+        top, times = stack.pop()
+        top = resolve(top)
+        if type(top) is Atom:
+            yield top, times
+        elif isinstance(top, Sum):
+            stack.extend((p, times) for p in reversed(top.parts))
+        elif isinstance(top, Product):
+            stack.extend((p, times * top.size // p.size) for p in reversed(top.parts))
+
+
+def _places(trace: Trace) -> dict[Atom, dict[int, int]]:
+    """For every free atom the distinct forms it occurs in, and how often: atoms that agree are one group."""
+    forms: dict[int, Form] = {}
+    for axes in trace.forms.values():
+        for form in axes or ():
+            if type(form) is not Fixed:
+                form = resolve(form)
+                forms[id(form)] = form
+    where: dict[Atom, dict[int, int]] = {}
+    for key, form in forms.items():
+        for atom, times in occurrences(form):
+            places = where.setdefault(atom, {})
+            places[key] = places.get(key, 0) + times
+    return where
+
+
+def _describe(trace: Trace, lists: list[tuple[Atom, ...]]) -> list[Group]:
+    owner = {atom: k for k, group in enumerate(lists) for atom in group}
+    made = _by_group(owner, ((p.form, p) for p in trace.productions))
+    used = _by_group(owner, ((c.form, c) for c in trace.contractions))
+    stored = {name: forms for name in trace.graph.stored if (forms := trace.forms.get(name))}
+    lying = _by_group(owner, ((f, (name, axis, f)) for name, forms in stored.items() for axis, f in enumerate(forms)))
+    makers = {(k, p.tensor) for k, productions in made.items() for p in productions}
+    first = _first_readers(trace)
+    drafts = []
+    for k, group in enumerate(lists):
+        members = tuple(
+            Member(name, axis, f.size, _multiplicity(f, group), (k, name) in makers and _makes(made[k], name, f, group))
+            for name, axis, f in lying.get(k, [])
+        )
+        producers = tuple(dict.fromkeys(p.node.label for p in made.get(k, [])))
+        consumers = tuple(dict.fromkeys(c.node.label for c in used.get(k, [])))
+        start = min(
+            [p.node.index for p in made.get(k, [])] + [first.get(m.tensor, 1 << 60) for m in members], default=0
+        )
+        drafts.append((start, _stem(made.get(k), members), members, producers, consumers, group))
+    drafts.sort(key=lambda d: d[0])
+    return _name(drafts)
+
+
+def _name(drafts: list) -> list[Group]:
+    stems = [d[1] for d in drafts]
+    seen: dict[str, int] = {}
+    groups = []
+    for _, stem, members, producers, consumers, group in drafts:
+        name = stem
+        if stems.count(stem) > 1:
+            name = f"{stem}:{seen.setdefault(stem, 0)}"
+            seen[stem] += 1
+        groups.append(Group(name, sum(a.size for a in group), members, producers, consumers, group))
+    return groups
+
+
+def _by_group(owner: Mapping[Atom, int], items: Iterable) -> dict[int, list]:
+    table: dict[int, list] = {}
+    for form, item in items:
+        if type(form) is Fixed:
+            continue
+        for k in {owner[a] for a in atoms(form) if a in owner}:
+            table.setdefault(k, []).append(item)
+    return table
+
+
+def _makes(productions: list, tensor: str, form: Form, group: tuple[Atom, ...]) -> bool:
+    """Whether this axis of `tensor` is one that it makes channels on, not one that it consumes."""
+    inside = set(atoms(form)) & set(group)
+    return any(p.tensor == tensor and inside & set(atoms(p.form)) for p in productions)
+
+
+def _multiplicity(form: Form, group: tuple[Atom, ...]) -> int:
+    return sum(times for atom, times in occurrences(form) if atom is group[0])
+
+
+def _first_readers(trace: Trace) -> dict[str, int]:
+    first: dict[str, int] = {}
+    for node in trace.graph.nodes:
+        for name in node.inputs:
+            first.setdefault(name, node.index)
+    return first
+
+
+def _stem(made: list | None, members: tuple[Member, ...]) -> str:
+    if made:
+        production = min(made, key=lambda p: p.node.index)
+        stem = production.tensor.removesuffix(".weight").removesuffix(".bias")
+        named = production.node.proto.name
+        return named.strip("/").replace("/", ".") if stem.startswith(("onnx::", "_v_")) and named else stem
+    return members[0].tensor if members else "activation"
+
+
+def frozen_axes(trace: Trace) -> Iterator[FrozenAxis]:
+    """Stored axes of more than one element that are wholly frozen."""
+    for name in trace.graph.stored:
+        for axis, form in enumerate(trace.forms.get(name) or ()):
+            if form.size > 1 and next(atoms(form), None) is None:
+                yield FrozenAxis(name, axis, form.size, str(reason_of(form) or "no operator reads it as channels"))

@@ -1,0 +1,169 @@
+"""`Mask`: which units of which groups go, and its file.
+
+The file (`mask.json`, format 1) is JSON for people:
+
+    {"format": "onnxprune-mask", "version": 1,
+     "fingerprint": "<hash of the model's structure>",
+     "provenance": {"method": "l1", "seed": 0, ...},
+     "groups": [{"name": "layer1.0.conv1", "size": 64, "structure": "<hash>", "removed": [[0, 4], [7, 8]]}]}
+
+`removed` holds half-open ranges of unit numbers. `structure` tells a group by what makes and consumes it, so
+that a mask fits another export of the same network, whatever its tensors are called there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxprune.analysis import Analysis
+from onnxprune.errors import MaskError
+from onnxprune.forms import Atom
+from onnxprune.groups import Group
+
+FORMAT, VERSION = "onnxprune-mask", 1
+
+
+@dataclass(frozen=True)
+class GroupMask:
+    """The removed units of one group, as half-open ranges."""
+
+    name: str
+    size: int
+    structure: str
+    removed: tuple[tuple[int, int], ...]
+
+    @property
+    def kept(self) -> np.ndarray:
+        """bool of shape `(size,)`: which units stay."""
+        kept = np.ones(self.size, bool)
+        for start, stop in self.removed:
+            kept[start:stop] = False
+        return kept
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Units to remove from every group of one network.
+
+    Attributes:
+        fingerprint: the structure of the network that it was made for.
+        groups: one entry for every group of that network.
+        provenance: how it was made: method, options, seed.
+    """
+
+    fingerprint: str
+    groups: tuple[GroupMask, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's content."""
+        groups = [
+            {"name": g.name, "size": g.size, "structure": g.structure, "removed": [list(r) for r in g.removed]}
+            for g in self.groups
+        ]
+        head = {"format": FORMAT, "version": VERSION, "fingerprint": self.fingerprint}
+        return {**head, "provenance": dict(self.provenance), "groups": groups}
+
+    @property
+    def digest(self) -> str:
+        """A hash of what is removed."""
+        return hashlib.sha256(json.dumps([(g.size, g.removed) for g in self.groups]).encode()).hexdigest()
+
+
+def ranges(numbers: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Half-open ranges that cover ascending numbers: `[0, 1, 2, 5] -> ((0, 3), (5, 6))`."""
+    array = np.fromiter(numbers, np.int64)
+    breaks = np.flatnonzero(np.diff(array) != 1) + 1
+    return tuple((int(run[0]), int(run[-1]) + 1) for run in np.split(array, breaks) if run.size)
+
+
+def structure(group: Group) -> str:
+    """A short hash of what a group is made and consumed by: shapes, not names or layouts."""
+    members = sorted((m.makes, m.size, m.multiplicity) for m in group.members if m.makes)
+    return hashlib.sha256(repr((group.size, members, len(group.consumers))).encode()).hexdigest()[:12]
+
+
+def make_mask(analysis: Analysis, kept: Mapping[str, np.ndarray], provenance: Mapping[str, Any]) -> Mask:
+    """A mask from the kept units of some groups (bool by group name); other groups stay whole."""
+    groups = []
+    for group in analysis.groups:
+        removed = np.flatnonzero(~kept[group.name]) if group.name in kept else ()
+        groups.append(GroupMask(group.name, group.size, structure(group), ranges(removed)))
+    return Mask(analysis.fingerprint, tuple(groups), provenance)
+
+
+def read_mask(path: Path) -> Mask:
+    """Read a mask file.
+
+    Raises:
+        MaskError: it is missing, no mask file, or of another version.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise MaskError(f"{path}: cannot read the mask: {error.strerror}", "check the path") from error
+    except ValueError as error:
+        raise MaskError(f"{path}: not JSON: {error}", "make it with `onnxprune mask`") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise MaskError(f'{path}: not a mask file (expected "format": "{FORMAT}")', "make it with `onnxprune mask`")
+    if content.get("version") != VERSION:
+        raise MaskError(f"{path}: mask version {content.get('version')}, expected {VERSION}", "make the mask again")
+    try:
+        groups = tuple(_read_group(entry) for entry in content["groups"])
+        return Mask(str(content["fingerprint"]), groups, dict(content.get("provenance", {})))
+    except (KeyError, TypeError, ValueError) as error:
+        raise MaskError(f"{path}: a damaged mask file ({error})", "make it with `onnxprune mask`") from error
+
+
+def _read_group(entry: Mapping[str, Any]) -> GroupMask:
+    size = int(entry["size"])
+    removed = tuple((int(a), int(b)) for a, b in entry["removed"])
+    if any(not 0 <= a < b <= size for a, b in removed):
+        raise ValueError(f"group {entry['name']!r} has removed units outside [0, {size})")
+    return GroupMask(str(entry["name"]), size, str(entry["structure"]), removed)
+
+
+def fit_mask(analysis: Analysis, mask: Mask) -> tuple[dict[Atom, np.ndarray], bool]:
+    """Kept elements of every atom under a mask, and whether it was matched by structure instead of by name.
+
+    Raises:
+        MaskError: the mask is for another network, or empties a group.
+    """
+    matched = mask.fingerprint != analysis.fingerprint
+    if matched or [g.name for g in mask.groups] != [g.name for g in analysis.groups]:
+        _match(analysis, mask)
+    kept: dict[Atom, np.ndarray] = {}
+    for group, entry in zip(analysis.groups, mask.groups, strict=True):
+        units = entry.kept
+        if not units.any():
+            raise MaskError(f"group {group.name!r}: the mask removes all {group.size} units", "keep at least one")
+        if not entry.removed:
+            continue
+        start = 0
+        for atom in group.atoms:
+            kept[atom] = units[start : start + atom.size]
+            start += atom.size
+    return kept, matched
+
+
+def _match(analysis: Analysis, mask: Mask) -> None:
+    """Refuse a mask whose groups, in order, are not those of the network."""
+    fix = "make the mask from this model, or from another export of the same network"
+    for group, entry in zip(analysis.groups, mask.groups, strict=False):
+        if (entry.size, entry.structure) != (group.size, structure(group)):
+            raise MaskError(
+                f"the mask is for another model: its group {entry.name!r} ({entry.size} units) "
+                f"does not fit the model's group {group.name!r} ({group.size} units)",
+                fix,
+            )
+    if len(analysis.groups) != len(mask.groups):
+        raise MaskError(
+            f"the mask is for another model: it has {len(mask.groups)} groups, the model {len(analysis.groups)}", fix
+        )

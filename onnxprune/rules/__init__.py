@@ -1,0 +1,16 @@
+"""The op table: one row an operator, what its axes have to do with each other.
+
+A row is an `Einop` (a pattern), an `Elementwise` or a `Movement` (a function of forms). To teach the
+package an operator, add a row to the room it belongs to. What has no row is frozen, and named.
+"""
+
+from onnxprune.rules import elementwise, layout, linear, movement, norm, pool
+from onnxprune.rules.rule import Rule
+
+ROOMS = (elementwise, linear, norm, pool, layout, movement)
+TABLE: dict[str, Rule] = {op: rule for room in ROOMS for op, rule in room.RULES.items()}
+
+
+def rule_for(domain: str, op: str) -> Rule | None:
+    """The row of an operator, or None where there is none."""
+    return TABLE.get(op) if domain in ("", "ai.onnx") else None

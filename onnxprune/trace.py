@@ -1,0 +1,258 @@
+"""What is known while the graph is read, node by node: forms of every axis, shape values, and what to do later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from onnxprune.forms import ONE, Atom, Fixed, Form, fix
+from onnxprune.graph import Graph, Node
+from onnxprune.shapes import (
+    ARITHMETIC,
+    LIMIT,
+    MOVES,
+    OPERATIONS,
+    SIZES,
+    Value,
+    enter,
+    filled,
+    follow,
+    of_sizes,
+    shape_part,
+)
+
+
+class Cannot(Exception):
+    """A rule does not cover this node: its operands are frozen with this text as the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why an axis is frozen: who did it and in what words."""
+
+    op: str
+    node: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.node!r}: {self.text}" if self.op else self.text
+
+
+class Contraction(NamedTuple):
+    """Input `operand` of `node` is summed over `axis`: there its channels are consumed."""
+
+    node: Node
+    operand: int
+    axis: int
+    form: Form
+
+
+class Work(NamedTuple):
+    """Multiply-accumulates of a node: the product of the counts of these axes."""
+
+    node: Node
+    forms: tuple[Form, ...]
+
+
+class Production(NamedTuple):
+    """A stored weight makes the channels of `form` here."""
+
+    node: Node
+    tensor: str
+    form: Form
+
+
+class Repair(NamedTuple):
+    """Integers of a node that state sizes: element k becomes the count of `wanted[k]` (None: left as it is).
+
+    `slot` is an attribute's name or an input's position.
+    """
+
+    node: Node
+    slot: str | int
+    wanted: tuple[Form | None, ...]
+
+
+class Reindex(NamedTuple):
+    """Constant indices (input `slot` of `node`) into an axis of which elements go: out follows `out`."""
+
+    node: Node
+    slot: int
+    source: Form
+    out: Form
+
+
+class Trace:
+    """The state of reading one graph.
+
+    Attributes:
+        forms: forms of a tensor's axes; None where its shape is not known.
+        values: known shape values; `evaluated` lists the nodes that gave them, in order.
+        roots: for tensors computed from stored ones alone, the stored tensor they come from.
+        current: the node being read.
+        symbolic: whether some input has dimensions without a size.
+        contractions, work, productions, repairs, reindexes: what later steps need.
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.opset = graph.opset
+        self.current: Node | None = None
+        self.symbolic = False
+        self.forms: dict[str, tuple[Form, ...] | None] = {}
+        self.values: dict[str, Value] = {}
+        self.evaluated: list[Node] = []
+        self.roots: dict[str, str] = {name: name for name in graph.stored}
+        self.contractions: list[Contraction] = []
+        self.work: list[Work] = []
+        self.productions: list[Production] = []
+        self.repairs: list[Repair] = []
+        self.reindexes: list[Reindex] = []
+
+    def axes(self, name: str) -> tuple[Form, ...]:
+        """Forms of the axes of a tensor that is used as data.
+
+        Raises:
+            Cannot: its shape is not known.
+        """
+        try:
+            forms = self.forms[name]
+        except KeyError:
+            forms = self.forms[name] = self._first_axes(name)
+        if forms is None:
+            raise Cannot(f"the shape of its input {name!r} is not known")
+        return forms
+
+    def _first_axes(self, name: str) -> tuple[Form, ...] | None:
+        tensor = self.graph.stored.get(name)
+        if tensor is not None:
+            return tuple([ONE if n == 1 else Atom(n) for n in tensor.dims])
+        value = self.values.get(name)
+        if value is None:
+            return None
+        reader = self.current
+        self.escape(value, Reason(reader.op, reader.label, f"reads its size as data ({name!r})") if reader else None)
+        reason = Reason("", name, f"{name!r} is computed from shapes")
+        return tuple(Fixed(n, reason) for n in value.array.shape)
+
+    def escape(self, value: Value, reason: Reason | None) -> None:
+        """A value that depends on sizes is used as data: those sizes may not change."""
+        for form in value.forms:
+            fix(form, reason)
+
+    def shape(self, name: str) -> list[int]:
+        """Concrete sizes of a tensor's axes."""
+        value = self.values.get(name)
+        if value is not None:
+            return list(value.array.shape)
+        return [f.size for f in self.axes(name)]
+
+    def give(self, name: str, forms: Iterable[Form]) -> None:
+        """Set the axes of an output. An axis of one element can not lose it."""
+        if not name:
+            return
+        forms = tuple(forms)
+        for form in forms:
+            if form.size == 1 and type(form) is not Fixed:
+                fix(form, Reason("", name, f"the only element of an axis of {name!r}"))
+        self.forms[name] = forms
+
+    def value(self, name: str) -> Value | None:
+        """A tensor's known value: shape arithmetic, or a stored integer or scalar."""
+        value = self.values.get(name)
+        if value is None and name in self.graph.stored:
+            tensor = self.graph.stored[name]
+            size = int(np.prod(tensor.dims, dtype=np.int64))
+            # 1 float, 16 double, 10 half: weights, unless they are scalars.
+            if size <= LIMIT and (size == 1 or tensor.data_type not in (1, 10, 11, 16)):
+                value = self.values[name] = Value(self.graph.array(name))
+        return value
+
+    def integers(self, node: Node, operand: int, attribute: str = "") -> list[int] | None:
+        """Integers given as an attribute (older opsets) or as an input; None where absent.
+
+        Raises:
+            Cannot: the input is not known.
+        """
+        if attribute and attribute in node.attributes:
+            return [int(v) for v in node.attributes[attribute]]
+        name = node.input(operand)
+        if not name:
+            return None
+        value = self.value(name)
+        array = value.array if value is not None else self.graph.small_array(name, 1 << 20)
+        if array is None:
+            raise Cannot(f"its input {name!r} is computed at run time")
+        return [int(v) for v in np.ravel(array)]
+
+    def known(self, node: Node, operand: int) -> list[int] | None:
+        """Indices that are the same in every run and may be written anew; None where they are computed."""
+        name = node.input(operand)
+        value = self.values.get(name)
+        array = self.graph.array(name) if name in self.graph.stored else None
+        if array is None and value is not None and value.is_static:
+            array = value.array
+        return None if array is None else [int(v) for v in array.ravel()]
+
+    def floats(self, node: Node, operand: int, attribute: str = "") -> list[float] | None:
+        """Like `integers`, for scales."""
+        if attribute and attribute in node.attributes:
+            return [float(v) for v in node.attributes[attribute]]
+        name = node.input(operand)
+        if not name:
+            return None
+        value = self.values.get(name)
+        array = value.array if value is not None else self.graph.small_array(name)
+        if array is None:
+            raise Cannot(f"its input {name!r} is computed at run time")
+        return [float(v) for v in np.ravel(array)]
+
+    def repair(self, node: Node, operand: int, attribute: str, wanted: Sequence[Form | None]) -> None:
+        """Ask for sizes to be rewritten where the node states them."""
+        slot = attribute if attribute and attribute in node.attributes else operand
+        if any(w is not None and type(w) is not Fixed for w in wanted):
+            self.repairs.append(Repair(node, slot, tuple(wanted)))
+
+    def evaluate(self, node: Node) -> bool:
+        """Compute a shape value; False where the node is not shape arithmetic on known values."""
+        if node.op in SIZES:
+            return self._read_sizes(node)
+        if node.op not in MOVES and node.op not in ARITHMETIC:
+            return False
+        values = []
+        for operand, name in enumerate(node.inputs):
+            value = self.value(name) if name else None
+            if value is None:
+                return False
+            if node.op in MOVES and value.edges is None and (name in self.graph.stored or value.is_static):
+                value = value._replace(edges=enter(node, operand, value.array))
+            values.append(value)
+        with np.errstate(all="ignore"):
+            array = np.asarray(OPERATIONS[node.op](node, [v.array for v in values]))
+        if array.size > LIMIT or (array.dtype.kind == "f" and array.size > 1):
+            return False
+        self._know(node, follow(node, values, array))
+        return True
+
+    def _read_sizes(self, node: Node) -> bool:
+        name = node.inputs[0]
+        if name in self.values and name not in self.graph.stored:
+            sizes = of_sizes([Fixed(n) for n in self.values[name].array.shape], False)
+        elif self.forms.get(name) is None and name not in self.graph.stored:
+            return False
+        else:
+            sizes = of_sizes(self.axes(name), self.symbolic)
+        if node.op == "Shape":
+            part, sources = (shape_part(node, a) for a in (sizes.array, sizes.sources))
+            self._know(node, Value(part, None, sources))
+        else:
+            total = np.asarray(sizes.array.prod())
+            self._know(node, Value(total, None, filled((), tuple(sizes.forms))))
+        return True
+
+    def _know(self, node: Node, value: Value) -> None:
+        self.values[node.outputs[0]] = value
+        self.evaluated.append(node)

@@ -1,0 +1,235 @@
+"""`verify`: the certificate that a pruned model is its masked original.
+
+Three things are shown, each of which can fail:
+
+1. the pruned file holds, bit for bit, what the mask says: the same graph with the kept slices of the same tensors;
+2. run in onnxruntime without optimisations, its outputs equal those of the original whose removed channels are
+   zeroed at their consumers, on seeded random inputs;
+3. the check itself is able to fail: outputs depend on the input, the mask changes them, and a reference with one
+   wrong channel is told apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from onnx import helper
+
+from onnxprune.analysis import Analysis, analyze
+from onnxprune.compare import difference
+from onnxprune.coupling import input_shape
+from onnxprune.environment import check_runtime
+from onnxprune.errors import ModelError, VerificationError
+from onnxprune.files import write_model
+from onnxprune.graph import Graph, Model
+from onnxprune.groups import Kept, keep_mask
+from onnxprune.mask import Mask, fit_mask
+from onnxprune.slicing import slice_model
+from onnxprune.surgery import masked_reference
+from onnxprune.trace import Contraction, Trace
+
+TOLERANCE = {1: 1e-4, 10: 2e-2, 11: 1e-9, 16: 1e-1}
+SEEDS = (0, 1)
+PROTOBUF_LIMIT = 2**31 - 2**20
+
+Feeds = dict[str, np.ndarray]
+Outputs = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was shown of a pruned model.
+
+    Attributes:
+        exact: whether every check passed.
+        same_graph: whether the file is the original's graph with the mask's slices; `first_difference` says where not.
+        error: largest difference from the masked reference, relative to the output's range.
+        tolerance: what is allowed (by the model's data type).
+        mask_effect: largest difference between the original and the masked reference: what the mask changes.
+        input_effect: largest difference between outputs for two inputs.
+        corruption: largest difference made by a reference with one wrong channel; None where nothing is masked.
+        seeds: of the random inputs.
+        model, pruned, mask: SHA-256 hashes.
+        approximate: what was let through that is not exact (nothing, at present).
+    """
+
+    exact: bool
+    same_graph: bool
+    first_difference: str
+    error: float
+    tolerance: float
+    mask_effect: float
+    input_effect: float
+    corruption: float | None
+    seeds: tuple[int, ...]
+    model: str
+    pruned: str
+    mask: str
+    runtime: str
+    approximate: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The certificate as plain data."""
+        return asdict(self)
+
+    def raise_for_failure(self) -> None:
+        """Raise what failed.
+
+        Raises:
+            VerificationError: a check failed.
+        """
+        if self.exact:
+            return
+        if not self.same_graph:
+            raise VerificationError(f"the pruned model is not what the mask says: {self.first_difference}", REMOVE)
+        raise VerificationError(
+            f"outputs differ from the masked original by {self.error:.2e} of their range (allowed {self.tolerance:.0e}); "
+            f"mask effect {self.mask_effect:.2e}, input effect {self.input_effect:.2e}, "
+            f"corrupted reference {self.corruption}",
+            REMOVE,
+        )
+
+
+REMOVE = "do not use it; prune again from the original, and report this if it stays"
+
+
+def verify(model: Model, pruned: Model, mask: Mask, *, analysis: Analysis | None = None) -> Certificate:
+    """Compare a pruned model with its masked original.
+
+    Raises:
+        MaskError: the mask does not fit the model.
+        ModelError: a model does not run.
+    """
+    analysis = analysis or analyze(model)
+    info = check_runtime()
+    found = difference(slice_model(analysis, mask), pruned)
+    figures = _measure(analysis, pruned, mask)
+    tolerance = TOLERANCE.get(_float_kind(model), 1e-4)
+    unmasked = all(not g.removed for g in mask.groups)
+    sound = figures["input_effect"] > tolerance and (
+        unmasked or (figures["mask_effect"] > tolerance and figures["corruption"] > 0)
+    )
+    return Certificate(
+        exact=not found and figures["error"] <= tolerance and sound,
+        same_graph=not found,
+        first_difference=found,
+        tolerance=tolerance,
+        seeds=SEEDS,
+        model=model_digest(model),
+        pruned=model_digest(pruned),
+        mask=mask.digest,
+        runtime=str(info),
+        **figures,
+    )
+
+
+def _measure(analysis: Analysis, pruned: Model, mask: Mask) -> dict[str, Any]:
+    model, trace = analysis.model, analysis.trace
+    kept, _ = fit_mask(analysis, mask)
+    feeds = [random_inputs(model, seed, analysis.sizes) for seed in SEEDS]
+    dense = run(model, feeds)
+    masked = run(Model(masked_reference(model, trace, kept)), feeds) if kept else dense
+    small = run(pruned, feeds)
+    corruption = None
+    if kept:
+        corruption = 0.0
+        # Some channel may really make no difference: a few are tried.
+        for contraction in _masked(trace, kept)[:5]:
+            wrong = run(Model(masked_reference(model, trace, kept, [contraction])), feeds[:1])
+            corruption = max(corruption, relative_difference(masked[0], wrong[0]))
+            if corruption > 0:
+                break
+    return {
+        "error": max(relative_difference(a, b) for a, b in zip(masked, small, strict=True)),
+        "mask_effect": max(relative_difference(a, b) for a, b in zip(dense, masked, strict=True)),
+        "input_effect": relative_difference(dense[0], dense[1]),
+        "corruption": corruption,
+    }
+
+
+def _masked(trace: Trace, kept: Kept) -> list[Contraction]:
+    return [c for c in reversed(trace.contractions) if not keep_mask(c.form, kept).all()]
+
+
+def _float_kind(model: Model) -> int:
+    kinds = [t.data_type for t in model.proto.graph.initializer if t.data_type in TOLERANCE]
+    return max(set(kinds), key=kinds.count, default=1)
+
+
+def model_digest(model: Model) -> str:
+    """SHA-256 of a model as it would be serialized; of external tensors, of the references and the slices."""
+    digest = hashlib.sha256(model.proto.SerializeToString(deterministic=True))
+    for name, part in sorted(model.arrays.items()):
+        digest.update(f"{name}{[None if i is None else i.tolist() for i in part.index]}".encode())
+    return digest.hexdigest()
+
+
+def random_inputs(model: Model, seed: int, sizes: Mapping[str, int] | None = None) -> Feeds:
+    """Seeded inputs for every graph input: normal floats, small positive integers, true."""
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for value in Graph(model).inputs:
+        shape = input_shape(value, sizes or {})
+        dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        if dtype == bool:
+            feeds[value.name] = np.ones(shape, bool)
+        elif np.issubdtype(dtype, np.integer):
+            feeds[value.name] = rng.integers(1, 8, shape).astype(dtype)
+        else:
+            feeds[value.name] = rng.standard_normal(shape).astype(dtype)
+    return feeds
+
+
+def run(model: Model, feeds: Sequence[Feeds]) -> list[Outputs]:
+    """Outputs of a model for each of the inputs, in onnxruntime on the CPU without optimisations.
+
+    Raises:
+        ModelError: onnxruntime can not run the model.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        with runnable(model) as source:
+            session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return [session.run(None, f) for f in feeds]
+    except Exception as error:  # onnxruntime raises types of its own, none of them public
+        name = model.path or "the model"
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{name} does not run in onnxruntime: {line}", "check it with `onnx.checker`") from error
+
+
+@contextmanager
+def runnable(model: Model) -> Iterator[str | bytes]:
+    """What onnxruntime loads: bytes, or the path of a temporary file where the model is too large or has external data."""
+    external = bool(model.arrays) or any(t.external_data for t in model.proto.graph.initializer)
+    if not external and model.proto.ByteSize() < PROTOBUF_LIMIT:
+        yield model.proto.SerializeToString()
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        write_model(model.proto, path, model.arrays, model.path)
+        yield str(path)
+
+
+def relative_difference(a: Outputs, b: Outputs) -> float:
+    """Largest absolute difference over all floating outputs, each relative to the largest magnitude in `a`."""
+    worst = 0.0
+    for x, y in zip(a, b, strict=True):
+        if x.shape != y.shape:
+            return float("inf")
+        if x.dtype.kind != "f" or not x.size:
+            continue
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        error = np.abs(x - y).max() / (np.abs(x).max() + 1e-12)
+        worst = max(worst, float(error) if np.isfinite(error) else float("inf"))
+    return worst
