@@ -9,7 +9,7 @@ from functools import cached_property
 
 from onnxprune.cost import Cost, CostModel
 from onnxprune.coupling import couple
-from onnxprune.forms import Atom, Form, Product, Sum, atoms, resolve
+from onnxprune.forms import Atom, Form, Product, Sum, atoms, expand, resolve
 from onnxprune.graph import Graph, Model
 from onnxprune.groups import FrozenAxis, Group, find_groups, frozen_axes
 from onnxprune.repair import settle
@@ -104,15 +104,19 @@ def analyze(model: Model, *, sizes: Mapping[str, int] | None = None) -> Analysis
 def products_of(trace: Trace) -> Iterator[list[list[Atom]]]:
     """Distinct products among all axes: for each factor, outermost first, its atoms."""
     seen: set[int] = set()
-    stack: list[Form] = [f for axes in trace.forms.values() for f in axes or ()]
+    stack: list[Form] = []
+    for axes in trace.forms.values():
+        for form in axes or ():
+            root = resolve(form)
+            if isinstance(root, Product | Sum) and id(root) not in seen:
+                seen.add(id(root))
+                stack.append(expand(root))
     while stack:
-        form = resolve(stack.pop())
-        if not isinstance(form, Product | Sum) or id(form) in seen:
-            continue
-        seen.add(id(form))
-        stack.extend(form.parts)
+        form = stack.pop()
         if isinstance(form, Product):
             yield [list(atoms(p)) for p in form.parts]
+        if isinstance(form, Product | Sum):
+            stack.extend(form.parts)
 
 
 def _fingerprint(graph: Graph) -> str:

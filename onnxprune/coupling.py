@@ -112,7 +112,7 @@ def _infer(node: Node, trace: Trace) -> dict[str, list[int]]:
         data = {name: trace.graph.stored[name] for name in node.inputs if name in trace.graph.stored}
         opset = [onnx.helper.make_opsetid(node.domain, trace.opset)]
         inferred = onnx.shape_inference.infer_node_outputs(schema, node.proto, types, data, opset_imports=opset)
-    except (Cannot, onnx.checker.ValidationError, RuntimeError, ValueError, TypeError, KeyError):
+    except (Cannot, onnx.defs.SchemaError, onnx.checker.ValidationError, RuntimeError, ValueError, TypeError, KeyError):
         return {}
     return {name: shape for name, t in inferred.items() if (shape := _concrete(t)) is not None}
 

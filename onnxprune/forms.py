@@ -131,28 +131,20 @@ def is_fixed(form: Form) -> bool:
     return next(atoms(form), None) is None
 
 
-def has_fixed(form: Form) -> bool:
-    """Whether some of its elements, or some factor of them, is fixed."""
+def fixed_parts(form: Form) -> Iterator[Fixed]:
+    """The fixed parts and factors of a form, left to right."""
     stack = [form]
     while stack:
         top = resolve(stack.pop())
-        if type(top) is Fixed and top.size > 1:
-            return True
-        if isinstance(top, _Compound):
-            stack.extend(top.parts)
-    return type(resolve(form)) is Fixed
+        if type(top) is Fixed:
+            yield top
+        elif isinstance(top, _Compound):
+            stack.extend(reversed(top.parts))
 
 
 def reason_of(form: Form) -> object:
     """The first reason why elements of this form are fixed, or None."""
-    stack = [form]
-    while stack:
-        top = resolve(stack.pop())
-        if isinstance(top, Fixed) and top.reason is not None:
-            return top.reason
-        if isinstance(top, _Compound):
-            stack.extend(reversed(top.parts))
-    return None
+    return next((p.reason for p in fixed_parts(form) if p.reason is not None), None)
 
 
 def concatenate(parts: Iterable[Form]) -> Form:

@@ -127,6 +127,11 @@ class Graph:
         return {node.index: node for node in self.nodes}
 
     @cached_property
+    def producers(self) -> dict[str, Node]:
+        """The node that computes each tensor."""
+        return {name: node for node in self.nodes for name in node.outputs}
+
+    @cached_property
     def captured(self) -> frozenset[str]:
         """Names that subgraphs read."""
         nested = [n for n in self.nodes if any(a.type in _WITH_GRAPHS for a in n.proto.attribute)]

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from onnxprune.forms import Atom, Fixed, Form, Product, Sum, atoms, reason_of, resolve
+from onnxprune.forms import Atom, Fixed, Form, Product, Sum, atoms, fix, fixed_parts, is_fixed, resolve
 from onnxprune.trace import Trace
 
 Kept = Mapping[Atom, np.ndarray]
@@ -60,11 +60,18 @@ class Group:
 
 @dataclass(frozen=True)
 class FrozenAxis:
-    """An axis of a stored tensor that nothing can be removed from, and the reason."""
+    """What can not be removed from an axis of a stored tensor, and the reason.
+
+    Attributes:
+        tensor, axis, size: the axis and its number of elements.
+        frozen: how many elements of it are frozen, or the size of a frozen factor of it.
+        reason: who froze it, in words.
+    """
 
     tensor: str
     axis: int
     size: int
+    frozen: int
     reason: str
 
 
@@ -125,6 +132,9 @@ def find_groups(trace: Trace) -> list[Group]:
     groups: dict[frozenset[tuple[int, int]], list[Atom]] = {}
     for atom, places in where.items():
         groups.setdefault(frozenset(places.items()), []).append(atom)
+    for lonely in groups.values():
+        if sum(a.size for a in lonely) == 1:
+            fix(lonely[0], "all that it is tied to is a single unit")
     lists = [tuple(a) for a in groups.values() if sum(x.size for x in a) > 1]
     return _describe(trace, lists)
 
@@ -234,8 +244,12 @@ def _stem(made: list | None, members: tuple[Member, ...]) -> str:
 
 
 def frozen_axes(trace: Trace) -> Iterator[FrozenAxis]:
-    """Stored axes of more than one element that are wholly frozen."""
+    """Stored axes of more than one element that are frozen, or that have frozen parts or factors."""
     for name in trace.graph.stored:
         for axis, form in enumerate(trace.forms.get(name) or ()):
-            if form.size > 1 and next(atoms(form), None) is None:
-                yield FrozenAxis(name, axis, form.size, str(reason_of(form) or "no operator reads it as channels"))
+            parts = [(p.size, p.reason) for p in fixed_parts(form) if p.size > 1]
+            if is_fixed(form):
+                parts = [(form.size, next((r for _, r in parts if r is not None), "no operator reads it as channels"))]
+            for size, reason in parts if form.size > 1 else ():
+                if reason is not None:
+                    yield FrozenAxis(name, axis, form.size, size, str(reason))

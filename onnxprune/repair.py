@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from onnxprune.forms import Atom, Form, atoms, fix, is_fixed
+from onnxprune.forms import Atom, Form, atoms, fix, is_fixed, tie
 from onnxprune.graph import Node
 from onnxprune.groups import count
-from onnxprune.shapes import OPERATIONS
+from onnxprune.shapes import OPERATIONS, Edge
 from onnxprune.trace import Reason, Repair, Trace
 
 Counts = Mapping[Atom, int]
@@ -136,7 +136,7 @@ def mismatches(trace: Trace, kept: Counts, edits: Edits) -> list[tuple[Node, lis
         bad = np.flatnonzero(have.ravel() != _wanted(old, repair, kept).ravel())
         if bad.size:
             forms = [f for k in bad if (f := repair.wanted[k]) is not None]
-            wrong.append((repair.node, forms + trace.values[name].forms))
+            wrong.append((repair.node, forms + trace.values[name].forms + _edited_forms(trace, name)))
     computed = {node.index for node in trace.evaluated}
     for name in changed:
         for node, operand in trace.graph.readers.get(name, ()):
@@ -169,6 +169,7 @@ def settle(trace: Trace) -> None:
     indirect = [r for r in trace.repairs if isinstance(r.slot, int) and r.node.inputs[r.slot] not in trace.graph.stored]
     if not indirect and not any(node.op in ("Shape", "Size") for node in trace.evaluated):
         return
+    _tie_shared(indirect, trace)
     chance = random.Random(0)
     quiet = 0
     for _ in range(ROUNDS):
@@ -180,5 +181,25 @@ def settle(trace: Trace) -> None:
             return
         for node, forms in wrong:
             for form in forms:
-                if not is_fixed(form):
-                    fix(form, Reason(node.op, node.label, "computes its size in a way that would not follow"))
+                _freeze(form, node)
+    for repair in indirect:
+        for wanted in repair.wanted:
+            if wanted is not None:
+                _freeze(wanted, repair.node)
+
+
+def _freeze(form: Form, node: Node) -> None:
+    if not is_fixed(form):
+        fix(form, Reason(node.op, node.label, "computes its size in a way that would not follow"))
+
+
+def _tie_shared(indirect: list[Repair], trace: Trace) -> None:
+    """One constant that states the size of several axes keeps them equally wide: they lose the same units."""
+    stated: dict[Edge, Form] = {}
+    for repair in indirect:
+        value = trace.values[repair.node.inputs[repair.slot]]  # type: ignore[index]
+        if value.is_static or value.edges is None:
+            continue
+        for form, edge in zip(repair.wanted, value.edges.flat, strict=True):
+            if form is not None and edge is not None and stated.setdefault(edge, form).size == form.size:
+                tie(stated[edge], form)

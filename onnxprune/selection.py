@@ -18,21 +18,22 @@ def primary_groups(analysis: Analysis, factor: Factor = "auto") -> list[Group]:
     `auto` takes channels inside of convolution groups (so that their number stays), and heads rather than their
     width (whose size enters the attention's scale).
     """
+    chosen: set[str] = set()
     left_out: set[str] = set()
-    if factor != "all":
-        for factors in analysis.shared_axes():
-            taken = _taken(factors, factor, analysis.convolution_groups)
-            left_out |= frozenset().union(*factors) - factors[taken]
+    for factors in analysis.shared_axes() if factor != "all" else ():
+        # A factor taken on one axis is taken on the next: a channel shuffle turns outer into inner.
+        again = next((f for f in factors if f & chosen), None)
+        taken = again or _preferred([f for f in factors if not f & left_out] or factors, factor, analysis)
+        chosen |= taken
+        left_out |= frozenset().union(*factors) - chosen
     return [g for g in analysis.groups if g.name not in left_out]
 
 
-def _taken(factors: list[frozenset[str]], factor: Factor, convolution_groups: frozenset[str]) -> int:
+def _preferred(factors: list[frozenset[str]], factor: Factor, analysis: Analysis) -> frozenset[str]:
     if factor == "inner":
-        return len(factors) - 1
-    if factor == "auto" and any(f & convolution_groups for f in factors):
-        inside = [k for k, f in enumerate(factors) if not f & convolution_groups]
-        return inside[0] if inside else 0
-    return 0
+        return factors[-1]
+    inside = [f for f in factors if f - analysis.convolution_groups]
+    return inside[0] if factor == "auto" and inside else factors[0]
 
 
 def uncoupled_groups(analysis: Analysis) -> set[str]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onnxprune.forms import Fixed, Form, has_fixed
+from onnxprune.forms import Fixed, Form, fixed_parts
 from onnxprune.graph import Node
 
 # Among an element's sources: a size that is only known at run time.
@@ -224,7 +224,7 @@ def of_sizes(forms: Sequence[Form], symbolic: bool) -> Value:
     sources = np.empty(len(forms), object)
     for k, form in enumerate(forms):
         free = () if type(form) is Fixed else (form,)
-        sources[k] = (*free, RUN_TIME) if symbolic and has_fixed(form) else free
+        sources[k] = (*free, RUN_TIME) if symbolic and next(fixed_parts(form), None) else free
     return Value(np.array([f.size for f in forms], np.int64), None, sources)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
 from onnxprune.graph import Model, dtype_of
 from onnxprune.groups import Kept, keep_mask
@@ -53,20 +53,27 @@ def _insert_mask(node: gs.Node, contraction: Contraction, mask: np.ndarray, trac
     shape = [1] * rank
     shape[contraction.axis] = len(mask)
     name = f"masked/{contraction.node.index}/{contraction.operand}/{contraction.axis}"
-    constant = gs.Constant(f"{name}/mask", mask.reshape(shape).astype(_float_type(contraction, trace)))
+    constant = gs.Constant(f"{name}/mask", mask.reshape(shape).astype(_float_type(contraction.node.inputs[contraction.operand], trace)))
     masked = gs.Variable(name)
     node.inputs[contraction.operand] = masked
     return gs.Node("Mul", name, inputs=[source, constant], outputs=[masked])
 
 
-def _float_type(contraction: Contraction, trace: Trace) -> np.dtype:
-    """The type of the operator's data: that of its weight, else of the model's weights."""
-    stored = trace.graph.stored
-    own = [stored[trace.roots[n]] for n in contraction.node.inputs if n in trace.roots]
-    for tensor in (*own, *stored.values()):
-        if dtype_of(tensor).kind == "f":
-            return dtype_of(tensor)
-    return np.dtype(np.float32)
+# Which input has the type of the result, where it is not the first; Cast and its like state it.
+_TYPED_BY = {"CastLike": 1, "DequantizeLinear": 1, "Where": 1}
+
+
+def _float_type(name: str, trace: Trace) -> np.dtype:
+    """The type of a tensor: followed back to the stored tensor, input or Cast that it comes from."""
+    graph = trace.graph
+    while name not in graph.stored and (node := graph.producers.get(name)) is not None:
+        if node.op == "Cast":
+            return np.dtype(helper.tensor_dtype_to_np_dtype(node.attribute("to")))
+        name = node.input(_TYPED_BY.get(node.op, 0))
+    if name in graph.stored:
+        return dtype_of(graph.stored[name])
+    kinds = [v.type.tensor_type.elem_type for v in graph.inputs if v.name == name]
+    return np.dtype(helper.tensor_dtype_to_np_dtype(kinds[0]) if kinds else np.float32)
 
 
 def _corrupted(mask: np.ndarray) -> np.ndarray:

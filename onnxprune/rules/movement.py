@@ -98,25 +98,24 @@ def _gather(node: Node, trace: Trace) -> None:
     axis = node.attribute("axis", 0) % len(forms)
     axis_form = forms[axis]
     shape = trace.shape(node.inputs[1])
-    if is_fixed(axis_form) or not shape:
-        index_forms = list(trace.axes(node.inputs[1])) if shape else []
+    index = trace.known(node, 1) if len(shape) == 1 and not is_fixed(axis_form) else None
+    if index is None:
         if not is_fixed(axis_form):
-            _pick_one(node, trace, axis_form)
+            _pick(node, trace, axis_form, shape)
+        index_forms = trace.axes(node.inputs[1]) if shape else ()
         trace.give(node.outputs[0], [*forms[:axis], *index_forms, *forms[axis + 1 :]])
         return
-    index = trace.known(node, 1)
-    if len(shape) != 1 or index is None:
-        raise Cannot("its indices are not a constant list")
     out = take(axis_form, [i % axis_form.size for i in index])
     trace.reindexes.append(Reindex(node, 1, axis_form, out))
     trace.give(node.outputs[0], [*forms[:axis], out, *forms[axis + 1 :]])
 
 
-def _pick_one(node: Node, trace: Trace, form: Form) -> None:
+def _pick(node: Node, trace: Trace, form: Form, shape: list[int]) -> None:
     """A scalar index drops the axis: that element stays, others before it may shift the index."""
-    index = trace.integers(node, 1)
+    index = trace.known(node, 1) if not shape else None
     if index is None:
-        raise Cannot("its index is computed at run time")
+        fix(form, Reason(node.op, node.label, "looks up elements by indices that are no constant list"))
+        return
     k = index[0] % form.size
     before, one, _ = split(form, [k, 1, form.size - k - 1])
     fix(one, Reason(node.op, node.label, "picks this element alone"))

@@ -57,8 +57,7 @@ def attention_packed() -> Case:
     return case(
         body + ATTEND + JOIN,
         weights(wqkv=(16, 48), bqkv=(48,), wo=(16, 5))
-        | FOLD
-        | ints(five=[2, 6, 3, 4, 4], i0=0, i1=1, i2=2)
+        | ints(unfold=[2, 6, 16], five=[2, 6, 3, 4, 4], i0=0, i1=1, i2=2)
         | scalars(scale=0.5),
         TOKENS,
         removable=axes(wqkv=1, bqkv=0, wo=0),
@@ -83,8 +82,7 @@ def attention_packed_gemm() -> Case:
     return case(
         body + ATTEND + JOIN,
         weights(wqkv=(48, 16), bqkv=(48,), wo=(16, 5))
-        | FOLD
-        | ints(rows=[12, 16], five=[2, 6, 3, 4, 4], thirds=[1, 1, 1], i0=[0])
+        | ints(unfold=[2, 6, 16], rows=[12, 16], five=[2, 6, 3, 4, 4], thirds=[1, 1, 1], i0=[0])
         | scalars(scale=0.5),
         TOKENS,
         removable=axes(wqkv=0, bqkv=0, wo=0),

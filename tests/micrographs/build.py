@@ -43,6 +43,8 @@ class Case:
         runnable: onnxruntime has kernels for every node.
         deprecated: onnx's checker refuses an op of that opset, though runtimes run it.
         cuts: masks that the reference needs beside zeroed weights.
+        alone: axes, as `w[1]`, that make and consume their channels all by themselves: another index there is
+            another pruning, as exact as the first.
     """
 
     model: onnx.ModelProto
@@ -54,6 +56,7 @@ class Case:
     runnable: bool = True
     deprecated: bool = False
     cuts: tuple[Cut, ...] = ()
+    alone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -203,15 +203,16 @@ def class_probabilities() -> Case:
 
 @micrograph
 def correlation() -> Case:
-    """A grouped product of two feature maps, summed over the channels: contraction without weights."""
+    """A product of two feature maps, summed over the channels: the sum's channels stay, those before it go."""
     return case(
         """
         a = Conv (x, w0, b0)
-        s = Relu (a)
-        b = Conv (x, w1, b1)
-        m = Mul (s, b)
+        s = Sigmoid (a)
+        b = Conv (s, w1, b1)
+        c = Conv (s, w2)
+        m = Mul (b, c)
         y = ReduceSum <keepdims = 1> (m, one)
         """,
-        weights(w0=(8, 3, 1, 1), b0=(8,), w1=(8, 3, 1, 1), b1=(8,)) | ints(one=[1]),
-        halved=False,
+        weights(w0=(8, 3, 1, 1), b0=(8,), w1=(6, 8, 1, 1), b1=(6,), w2=(6, 8, 1, 1)) | ints(one=[1]),
+        removable=axes(w0=0, b0=0, w1=1, w2=1),
     )

@@ -84,19 +84,20 @@ def channel_slice() -> Case:
 
 @micrograph
 def channel_slice_overlap() -> Case:
-    """Slices that share channels, and leave one out."""
+    """Slices that share channels, and leave one out, are added: every other channel is one unit, or all stay."""
     return case(
         """
         a = Conv (x, w0, b0)
         s = Sigmoid (a)
-        p = Slice (s, one, six, one)
-        q = Slice (s, three, eight, one)
+        b = Conv (s, w1, b1)
+        t = Sigmoid (b)
+        p = Slice (t, one, six, one)
+        q = Slice (t, three, eight, one)
         r = Add (p, q)
-        y = Conv (r, w1)
+        y = Conv (r, w2)
         """,
-        FRONT | weights(w1=(5, 5, 1, 1)) | ints(one=[1], six=[6], three=[3], eight=[8]),
-        removable=axes(w0=0, w1=1),
-        halved=False,
+        FRONT | weights(w1=(8, 8, 1, 1), b1=(8,), w2=(5, 5, 1, 1)) | ints(one=[1], six=[6], three=[3], eight=[8]),
+        removable=axes(w0=0, b0=0, w1=1),
     )
 
 

@@ -41,7 +41,7 @@ def weight_in_parallel() -> Case:
         u = Sigmoid (k)
         y = Conv (u, w4)
         """,
-        ENDS | weights(shared=(6, 8, 1, 1), b2=(6,), b3=(6,), w4=(5, 12, 1, 1)),
+        weights(w0=(8, 3, 1, 1), b0=(8,), shared=(6, 8, 1, 1), b2=(6,), b3=(6,), w4=(5, 12, 1, 1)),
         removable=axes(w0=0, b0=0, shared=(0, 1), b2=0, b3=0, w4=1),
     )
 
@@ -62,6 +62,7 @@ def weight_transposed_again() -> Case:
         weights(stem=(16, 12), tied=(12, 8), head=(12, 5)),
         Signature(inputs="float[2, 6, 16] x"),
         removable=axes(stem=1, tied=(0, 1), head=0),
+        alone=("tied[1]",),
     )
 
 
@@ -242,7 +243,7 @@ def weights_made_of_constants() -> Case:
         s = Sigmoid (a)
         y = Conv (s, w1)
         """,
-        ENDS | weights(v=(8, 3, 1, 1), g=(8, 1, 1, 1)) | scalars(one=1),
+        weights(v=(8, 3, 1, 1), g=(8, 1, 1, 1), b0=(8,), w1=(5, 8, 1, 1)) | scalars(one=1),
         removable=axes(v=0, g=0, b0=0, w1=1),
         frozen=axes(w1=0),
     )

@@ -219,7 +219,8 @@ def elementwise_chain() -> Case:
         n = Min (m, a, b)
         k = Where (picks, n, fill)
         d = Dropout (k)
-        t = Softplus (d)
+        p = Add (d, fill)
+        t = Softplus (p)
         y = Conv (t, w2)
         """,
         weights(w0=(8, 3, 1, 1), b0=(8,), w1=(8, 3, 1, 1), fill=(1, 8, 1, 1), w2=(5, 8, 1, 1))

@@ -1,0 +1,166 @@
+"""One wrong index must be noticed: in the pruned file under the right mask, and in the mask of the right file.
+
+Every model is pruned at keep 0.5 and saved. Then, in one weight that consumes a group's channels, a kept slice is
+replaced by a removed one; and, the other way, one kept unit of the mask's largest group changes places with a removed
+one. `verify` must refuse both.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+import onnxprune
+from benchmarks.common import add_models, all_of, arguments, record, zoo_models
+from benchmarks.corpus import trained_models
+from benchmarks.peers import PEERS
+from benchmarks.record import Benchmark, Check, Column, Record, Row
+from onnxprune.analysis import Analysis
+from onnxprune.graph import Graph, Model
+from onnxprune.groups import keep_mask
+from onnxprune.mask import Mask, fit_mask, make_mask
+from tests.micrographs import REGISTRY
+
+KEEP = 0.5
+
+BENCHMARK = Benchmark(
+    name="corruption",
+    claim="One wrong index, in the file or in the mask: does `verify` refuse it?",
+    columns=(
+        Column("model", "name"),
+        Column("right file accepted", "accepted"),
+        Column("changed weight", "weight"),
+        Column("wrong file refused", "file_refused"),
+        Column("difference of outputs", "file_error", ".1e"),
+        Column("wrong mask refused", "mask_refused"),
+        Column("difference of outputs", "mask_error", ".1e"),
+    ),
+    needs=("zoo", "corpus"),
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to corrupt: how its file gets into a folder, and the sizes of its symbolic dimensions."""
+
+    place: Callable[[Path], Path]
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+def subjects(args: argparse.Namespace) -> Iterator[tuple[str, Subject]]:
+    """The exam's models, the corpus and the micro-graphs, by name."""
+    for name, path in zoo_models(args.zoo, None, list(PEERS)).items():
+        yield f"exam: {name}", Subject(lambda _, path=path: path)
+    for name, model in trained_models(args.corpus).items():
+        yield f"corpus: {name}", Subject(lambda _, model=model: model.path, model.sizes)
+    for name, builder in REGISTRY.items():
+        case = builder()
+        if case.removable and case.runnable:
+            yield f"micro: {name}", Subject(lambda folder, case=case: written(case.model, folder))
+
+
+def written(model: onnx.ModelProto, folder: Path) -> Path:
+    """A model in memory as a file."""
+    onnx.save(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def weights_of(analysis: Analysis) -> list[tuple[str, int]]:
+    """Axes of weights on which groups lie, as (tensor, axis): those that consume come first."""
+    members = [m for group in analysis.groups for m in group.members]
+    rank = {name: len(tensor.dims) for name, tensor in analysis.trace.graph.stored.items()}
+    return [(m.tensor, m.axis) for m in sorted(members, key=lambda m: (m.makes, rank[m.tensor] < 2))]
+
+
+def wrong_weights(analysis: Analysis, mask: Mask) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Pruned weights with one wrong slice, as (tensor, axis, values)."""
+    kept, _ = fit_mask(analysis, mask)
+    for tensor, axis in weights_of(analysis):
+        masks = [keep_mask(form, kept) for form in analysis.trace.forms[tensor] or ()]
+        if masks[axis].all():
+            continue
+        whole = analysis.trace.graph.array(tensor)
+        index = [np.flatnonzero(m) for m in masks]
+        right = whole[np.ix_(*index)]
+        index[axis][0] = np.flatnonzero(~masks[axis])[0]
+        wrong = whole[np.ix_(*index)]
+        if not np.array_equal(right, wrong):  # slices may happen to be equal
+            yield tensor, axis, wrong
+
+
+def corrupted(path: Path, analysis: Analysis, mask: Mask) -> tuple[str, Model]:
+    """The pruned file's model with one wrong slice, by way of a file, and where it is wrong."""
+    tensor, axis, wrong = next(wrong_weights(analysis, mask))
+    model = onnxprune.load(path)
+    stored = Graph(model).stored[tensor]
+    stored.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(wrong), stored.name))
+    onnxprune.save(model, path.with_name("corrupted.onnx"))
+    return f"{tensor}[{axis}]", onnxprune.load(path.with_name("corrupted.onnx"))
+
+
+def altered(analysis: Analysis, mask: Mask) -> Mask:
+    """A mask that keeps a removed unit of its largest group and removes a kept one."""
+    kept = {group.name: group.kept for group in mask.groups}
+    largest = max((g for g in mask.groups if g.removed), key=lambda g: g.size)
+    units = kept[largest.name]
+    here, there = np.flatnonzero(units)[0], np.flatnonzero(~units)[0]
+    units[here], units[there] = False, True
+    return make_mask(analysis, kept, mask.provenance)
+
+
+def measure(subject: Subject) -> Row:
+    """One model's row."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        analysis = onnxprune.analyze(onnxprune.load(subject.place(folder)), sizes=subject.sizes)
+        mask = onnxprune.choose(analysis, keep=KEEP)
+        if not any(group.removed for group in mask.groups):
+            return {"weight": "nothing to remove"}
+        onnxprune.save(onnxprune.apply(analysis.model, mask, verify=False, analysis=analysis), folder / "pruned.onnx")
+        return judged(analysis, mask, folder / "pruned.onnx")
+
+
+def judged(analysis: Analysis, mask: Mask, path: Path) -> Row:
+    """What `verify` says of the right file, of a wrong one, and of the right one under a wrong mask."""
+    pruned = onnxprune.load(path)
+    weight, wrong = corrupted(path, analysis, mask)
+    cases = {"right": (pruned, mask), "file": (wrong, mask), "mask": (pruned, altered(analysis, mask))}
+    found = {name: onnxprune.verify(analysis.model, *case, analysis=analysis) for name, case in cases.items()}
+    return {
+        "weight": weight,
+        "accepted": found["right"].exact,
+        "file_refused": not found["file"].exact,
+        "file_error": found["file"].error,
+        "mask_refused": not found["mask"].exact,
+        "mask_error": found["mask"].error,
+    }
+
+
+def checks(results: Record) -> list[Check]:
+    """All wrong files and masks refused, and all right files accepted."""
+    rows = [row for row in results.rows.values() if row.get("weight") != "nothing to remove"]
+    figures = {"accepted": "right files accepted", "file_refused": "wrong files refused"}
+    figures |= {"mask_refused": "wrong masks refused"}
+    return [all_of(figure, [row.get(key, False) for row in rows], len(rows)) for key, figure in figures.items()]
+
+
+def main() -> int:
+    """Corrupt all models; 1 if one wrong index gets through."""
+    parser = arguments(BENCHMARK)
+    add_models(parser)
+    args = parser.parse_args()
+    results = record(BENCHMARK, args, keep=KEEP)
+    for name, subject in subjects(args):
+        if args.models is None or name.partition(": ")[2] in args.models:
+            results.add(name, lambda subject=subject: measure(subject))
+    return results.finish(checks(results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""All benchmarks in order, each in a process of its own: `python -m benchmarks.exam --exam DIR --zoo DIR`.
+
+A stopped run continues where it stopped. At the end stands one table of all checks; 1 if any failed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import chain, corpus, corruption, exam_exact, exam_speed, exam_torch_pruning, external
+from benchmarks.common import ARGUMENTS
+from benchmarks.record import RESULTS, Benchmark, Column, show
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    exam_exact.BENCHMARK,
+    corpus.BENCHMARK,
+    corruption.BENCHMARK,
+    exam_speed.BENCHMARK,
+    exam_torch_pruning.BENCHMARK,
+    chain.BENCHMARK,
+    external.BENCHMARK,
+)
+SUMMARY = Benchmark(
+    name="checks",
+    claim="All checks",
+    columns=(
+        Column("figure", "figure"),
+        Column("required", "required"),
+        Column("measured", "measured"),
+        Column("passed", "passed"),
+    ),
+)
+
+
+def all_checks(folder: Path = RESULTS) -> list[dict]:
+    """The checks of all result files that are there."""
+    files = [b.path(folder) for b in BENCHMARKS]
+    return [check for f in files if f.exists() for check in json.loads(f.read_text())["checks"]]
+
+
+def run(benchmark: Benchmark, args: argparse.Namespace) -> int:
+    """Run one benchmark; its exit code."""
+    command = [sys.executable, "-m", f"benchmarks.{benchmark.name}", "--results", str(args.results)]
+    for name in benchmark.needs:
+        command += [f"--{name}", str(getattr(args, name))]
+    return subprocess.run(command + ["--fresh"] * args.fresh, check=False).returncode
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.exam", description="Run all benchmarks.")
+    for name, options in ARGUMENTS.items():
+        parser.add_argument(f"--{name}", **{**options, "default": None if name == "corpus" else options["default"]})
+    parser.add_argument("--only", nargs="+", choices=[b.name for b in BENCHMARKS], help="some of the benchmarks")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files")
+    parser.add_argument("--fresh", action="store_true", help="measure again what the result files hold already")
+    args = parser.parse_args()
+    args.corpus = args.corpus or args.exam.parent / "corpus"
+    return args
+
+
+def main() -> int:
+    """Run everything; 1 if a check failed or a benchmark did not end."""
+    args = parse()
+    codes = [run(b, args) for b in BENCHMARKS if not args.only or b.name in args.only]
+    show(SUMMARY, all_checks(args.results), [])
+    return int(any(codes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""What a benchmark found: rows and checks on disk with the environment they were measured in, and as tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from onnxprune.environment import describe
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+ABSENT = "–"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: its title, the row's key, and how Python formats the value."""
+
+    title: str
+    key: str
+    form: str = ""
+
+    def text(self, row: Mapping[str, Any]) -> str:
+        """The cell of a row."""
+        value = row.get(self.key)
+        if value is None:
+            return ABSENT
+        if isinstance(value, bool):
+            return "yes" if value else "NO"
+        return str(value) if isinstance(value, str) else format(value, self.form)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of a claim: what was required, what was measured, and whether that is enough."""
+
+    figure: str
+    required: str
+    measured: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A claim and the shape of its results.
+
+    Attributes:
+        name: of the script and of its result file.
+        claim: what the figures are to show, one line.
+        columns: of its table.
+        needs: which of the folders `exam`, `zoo` and `corpus` it reads.
+        rivals: packages whose versions belong to the environment.
+    """
+
+    name: str
+    claim: str
+    columns: tuple[Column, ...]
+    needs: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+
+    def path(self, folder: Path = RESULTS) -> Path:
+        """The result file."""
+        return folder / f"{self.name}.json"
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Machine and versions, the rivals' too."""
+        return describe() | {name: _version(name) for name in self.rivals}
+
+
+def package_digest() -> str:
+    """A hash of the package's sources, by which its figures belong to it."""
+    files = sorted((ROOT / "onnxprune").rglob("*.py"))
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+@dataclass
+class Record:
+    """A benchmark's results while they are made; the file is written after every row.
+
+    Rows that the same package gave in the same environment with the same options are taken from the file, so that
+    a stopped run continues.
+    """
+
+    benchmark: Benchmark
+    options: Mapping[str, Any]
+    folder: Path = RESULTS
+    rows: dict[str, Row] = field(default_factory=dict)
+
+    @cached_property
+    def head(self) -> dict[str, Any]:
+        """What rows must agree on to stand in one file; fixed when the run starts."""
+        return {
+            "benchmark": self.benchmark.name,
+            "package": package_digest(),
+            "options": json.loads(json.dumps(dict(self.options))),
+            "environment": self.benchmark.environment,
+        }
+
+    def resume(self) -> Record:
+        """Take over the rows of the file that are still good."""
+        path = self.benchmark.path(self.folder)
+        if path.exists():
+            old = json.loads(path.read_text())
+            if all(old.get(key) == value for key, value in self.head.items()):
+                self.rows = {row["name"]: row for row in old["rows"] if "error" not in row}
+        return self
+
+    def add(self, name: str, measure: Callable[[], Row]) -> Row:
+        """Measure a row, unless it is there already; a failure is a row with its `error`."""
+        if name not in self.rows:
+            try:
+                row = measure()
+            except Exception as error:  # a row that fails must not take the others with it; it fails its checks
+                row = {"error": f"{type(error).__name__}: {_clean(str(error))}"}
+            self.rows[name] = {"name": name} | row
+            self._write([])
+        print(f"{name}: {self.rows[name].get('error', 'done')}", flush=True)
+        return self.rows[name]
+
+    def finish(self, checks: Sequence[Check]) -> int:
+        """Write the checks, print everything, and return the exit code: 1 if a check failed."""
+        self._write(checks)
+        show(self.benchmark, list(self.rows.values()), checks)
+        return 0 if all(c.passed for c in checks) else 1
+
+    def column(self, key: str) -> list[Any]:
+        """Values of the rows that have one under `key`."""
+        return [row[key] for row in self.rows.values() if row.get(key) is not None]
+
+    def _write(self, checks: Sequence[Check]) -> None:
+        content = self.head | {
+            "claim": self.benchmark.claim,
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "checks": [asdict(c) for c in checks],
+            "rows": list(self.rows.values()),
+        }
+        path = self.benchmark.path(self.folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        os.replace(temporary, path)
+
+
+def _clean(message: str) -> str:
+    """An error's first line without the folders of this machine."""
+    first = message.strip().splitlines()[0] if message.strip() else ""
+    return re.sub(r"(?:/[\w.+-]+)+/", "", first)[:300]
+
+
+def show(benchmark: Benchmark, rows: Sequence[Row], checks: Sequence[Check]) -> None:
+    """Print the table and the checks."""
+    console = Console(width=150)
+    table = Table(*[c.title for c in benchmark.columns], title=benchmark.claim)
+    for row in rows:
+        table.add_row(*(c.text(row) for c in benchmark.columns))
+    console.print(table)
+    for row in rows:
+        if "error" in row:
+            console.print(f"{row['name']}: {row['error']}", style="red", markup=False)
+    for check in checks:
+        mark = "pass" if check.passed else "FAIL"
+        console.print(f"{mark}  {check.figure}: {check.measured} (required: {check.required})", markup=False)
+
+
+def markdown(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> str:
+    """A Markdown table: the first column on the left, the others on the right."""
+    head = ["| " + " | ".join(c.title for c in columns) + " |", "|---" + "|--:" * (len(columns) - 1) + "|"]
+    return "\n".join(head + list(_lines(columns, rows)))
+
+
+def _lines(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for row in rows:
+        yield "| " + " | ".join(c.text(row).replace("|", "\\|") for c in columns) + " |"

@@ -1,0 +1,5 @@
+"""`python -m onnxprune.cli`."""
+
+from onnxprune.cli import main
+
+main()

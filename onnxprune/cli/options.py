@@ -1,0 +1,188 @@
+"""Arguments and options that verbs share, each a decorator; those that belong together arrive as one object."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import click
+
+from onnxprune.cli.output import Output
+from onnxprune.errors import UsageError
+from onnxprune.scores import SCORES
+from onnxprune.selection import Factor
+
+F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[F], F]
+
+FILE = click.Path(path_type=Path)
+
+
+class Option(click.Option):
+    """An option under a heading of the help."""
+
+    def __init__(self, *args: Any, section: str = "Other options", **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+class Assignment(click.ParamType):
+    """`name=value`, the value being converted by `kind`."""
+
+    name = "name=value"
+
+    def __init__(self, kind: click.ParamType):
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        """The name and the converted value."""
+        name, sign, text = str(value).partition("=")
+        if not (name and sign):
+            self.fail(f"{value!r} is not of the form name=value.", param, ctx)
+        return name, self.kind.convert(text, param, ctx)
+
+
+def as_mapping(ctx: click.Context, param: click.Parameter, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict of assignments, none of them twice."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise click.BadParameter("a name is given twice.", ctx, param)
+    return table
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What `onnxprune.choose` takes beside the analysis."""
+
+    keep: float | None
+    target: Mapping[Literal["macs", "params"], float]
+    score: str
+    seed: int
+    round_to: int
+    min_keep: int
+    exclude: tuple[str, ...]
+    factor: Factor
+    uncoupled_only: bool
+
+    def __post_init__(self) -> None:
+        if (self.keep is None) == (not self.target):
+            got = "neither" if self.keep is None else "both"
+            raise UsageError(f"expected --keep or --target, got {got}", "for example --keep 0.5, or --target macs=0.5")
+
+    def options(self) -> dict[str, Any]:
+        """The arguments by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"target": self.target or None}
+
+
+def option(*names: str, section: str = "Other options", **settings: Any) -> Decorator:
+    """A click option under a heading of the help."""
+    return click.option(*names, cls=Option, section=section, **settings)
+
+
+def bundled(name: str, kind: type, *options: Decorator) -> Decorator:
+    """Options that arrive as one argument `name`, an object of the dataclass `kind`."""
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def verb(**given: Any) -> Any:
+            bundle = kind(**{f.name: given.pop(f.name) for f in fields(kind)})
+            return function(**given, **{name: bundle})
+
+        return functools.reduce(lambda inner, decorate: decorate(inner), reversed(options), verb)  # type: ignore[return-value]
+
+    return decorate
+
+
+choosing = functools.partial(option, section="What to remove", show_default=True)
+limiting = functools.partial(option, section="Limits", show_default=True)
+
+selection = bundled(
+    "selection",
+    Selection,
+    choosing("--keep", type=float, help="Keep this share of the units of every group (0 to 1). Give this or --target."),
+    choosing(
+        "--target",
+        type=Assignment(click.FLOAT),
+        multiple=True,
+        callback=as_mapping,
+        metavar="NAME=SHARE",
+        help="Rank the units of all groups together and remove the fewest so that the whole cost is at most this "
+        "share: macs=0.5 or params=0.5. Several targets are all met.",
+    ),
+    choosing(
+        "--score",
+        type=click.Choice(list(SCORES)),
+        default="l1",
+        help="How much a unit matters; the least go first. l1, l2: the norm of the weights that make it. bn: the "
+        "absolute scale of its BatchNormalization. random: the control.",
+    ),
+    choosing("--seed", type=int, default=0, help="Seed of --score random."),
+    choosing(
+        "--factor",
+        type=click.Choice(get_args(Factor)),
+        default="auto",
+        help="Where one axis is a product of groups, prune its outer factor (heads, convolution groups), its inner "
+        "one (head width, channels in a group) or all. auto: heads, and channels in a group.",
+    ),
+    limiting(
+        "--round-to", type=click.IntRange(min=1), default=1, metavar="N", help="Keep multiples of this many units."
+    ),
+    limiting(
+        "--min-keep",
+        type=click.IntRange(min=1),
+        default=1,
+        metavar="N",
+        help="Keep at least this many units of a group.",
+    ),
+    limiting(
+        "--exclude",
+        multiple=True,
+        metavar="PATTERN",
+        help="Leave groups whole whose name, nodes or weights match (* and ? are wildcards; repeatable).",
+    ),
+    limiting(
+        "--uncoupled-only",
+        is_flag=True,
+        help="Leave groups whole that several layers make together (residual connections) or that are resized.",
+    ),
+)
+
+printing = bundled(
+    "out",
+    Output,
+    option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, errors included."),
+    option("--quiet", is_flag=True, help="Print nothing but errors."),
+    option("--debug", is_flag=True, expose_value=False, help="Print the traceback of an error."),
+)
+
+sizes = option(
+    "--size",
+    "sizes",
+    type=Assignment(click.IntRange(min=1)),
+    multiple=True,
+    callback=as_mapping,
+    metavar="NAME=SIZE",
+    help="What a symbolic dimension of the inputs stands for while costs are counted and outputs compared: batch=1; "
+    "* is for all others (repeatable).",
+)
+
+model = click.argument("model", type=FILE, metavar="MODEL")
+
+
+def output(help: str, required: bool = True) -> Decorator:
+    """`-o FILE`."""
+    return option("-o", "--output", type=FILE, required=required, metavar="FILE", section="What comes out", help=help)
+
+
+mask_file = option("--mask", type=FILE, required=True, metavar="FILE", section="What to remove", help="The mask file.")
+
+no_verify = option(
+    "--verify/--no-verify",
+    "verified",
+    default=True,
+    section="What comes out",
+    help="Prove the result equal to the masked original before it is written (default), or trust it.",
+)

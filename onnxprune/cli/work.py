@@ -1,0 +1,91 @@
+"""What verbs do alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from onnxprune import api
+from onnxprune.analysis import Analysis
+from onnxprune.cli.output import Output
+from onnxprune.environment import check_runtime
+from onnxprune.errors import ModelError, UsageError
+from onnxprune.graph import Graph, Model
+from onnxprune.lazy import LazySlice, nonfinite_tensors
+from onnxprune.mask import Mask
+from onnxprune.report import Report
+from onnxprune.tensors import stored_tensors
+from onnxprune.verify import Certificate
+
+Step = Callable[[str], None]
+
+
+def load(path: Path, sizes: Mapping[str, int]) -> Model:
+    """A model whose weights are numbers.
+
+    Raises:
+        ModelError: it cannot be read, or a tensor holds NaN.
+        UsageError: a size is for a dimension that it does not have.
+    """
+    model = api.load(path)
+    refuse_unknown_sizes(model, sizes)
+    broken = [name for name in nonfinite_tensors(model.proto, model.base) if _has_nan(model, name)]
+    if broken:
+        more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise ModelError(f"{path}: tensor {broken[0]!r}{more} holds NaN", "export the model with finite weights")
+    return model
+
+
+def _has_nan(model: Model, name: str) -> bool:
+    """Whether it is NaN that is not finite in a tensor: infinity is a fair constant, in attention masks for one."""
+    tensors = (tensor for key, tensor in stored_tensors(model.proto) if key == name)
+    return any(np.isnan(LazySlice(tensor, model.base).array()).any() for tensor in tensors)
+
+
+def refuse_unknown_sizes(model: Model, sizes: Mapping[str, int]) -> None:
+    """Refuse sizes of dimensions that no input has.
+
+    Raises:
+        UsageError: there is one.
+    """
+    known = {d.dim_param for v in Graph(model).inputs for d in v.type.tensor_type.shape.dim if d.dim_param}
+    if unknown := sorted(sizes.keys() - known - {"*"}):
+        listed = ", ".join(sorted(known)) or "none"
+        raise UsageError(f"--size {unknown[0]}: no input has this dimension; symbolic ones: {listed}", "check its name")
+
+
+def prune(analysis: Analysis, mask: Mask, verified: bool, step: Step) -> tuple[Model, Certificate | None]:
+    """The pruned model and, unless it is not wanted, its certificate.
+
+    Raises:
+        MaskError: the mask does not fit the model.
+        VerificationError: the pruned model is not the masked original.
+    """
+    step("removing channels")
+    pruned = api.apply(analysis.model, mask, verify=False, analysis=analysis)
+    if not verified:
+        return pruned, None
+    step("verifying")
+    certificate = api.verify(analysis.model, pruned, mask, analysis=analysis)
+    certificate.raise_for_failure()
+    return pruned, certificate
+
+
+def require_runtime(verified: bool) -> None:
+    """Refuse early what could not be verified at the end.
+
+    Raises:
+        UsageError: onnxruntime is missing, or two of its wheels are installed.
+    """
+    if verified:
+        check_runtime()
+
+
+def note_what_stays(report: Report, out: Output) -> None:
+    """Say so where nothing is removed: a result that looks like success but is the same model."""
+    if not report.widths:
+        out.note("nothing can be removed from this model; `onnxprune analyze` says why")
+    elif not report.pruned_groups:
+        out.note("nothing is removed: every group keeps all of its units")

@@ -1,0 +1,181 @@
+"""The facts of one pruning, as plain frozen data: whatever shows them reads them here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnxprune.analysis import Analysis
+from onnxprune.environment import describe
+from onnxprune.forms import reason_of
+from onnxprune.groups import FrozenAxis
+from onnxprune.latency import Comparison
+from onnxprune.latency.disk import disk_bytes
+from onnxprune.mask import Mask, fit_mask
+from onnxprune.trace import Reason
+from onnxprune.verify import Certificate
+
+FORMAT, VERSION = "onnxprune-report", 1
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a model costs.
+
+    Attributes:
+        params: elements of its floating-point tensors.
+        macs: multiply-accumulates of one run.
+        bytes: on the disk, data files included; None where it is not on the disk.
+    """
+
+    params: int
+    macs: int
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Width:
+    """How many units of a group there were and stay."""
+
+    group: str
+    size: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class FrozenReason:
+    """Axes that are frozen for the same reason.
+
+    Attributes:
+        op: the operator that froze them, empty where none did.
+        reason: in words.
+        axes: how many stored axes.
+        example: one of the nodes (or tensors) that froze them.
+    """
+
+    op: str
+    reason: str
+    axes: int
+    example: str
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A quality that was measured on the same samples before and after, such as top-1 accuracy in [0, 1]."""
+
+    name: str
+    before: float
+    after: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """One pruning.
+
+    Attributes:
+        model, output: file names of the original and of what was written.
+        before, after: their costs.
+        widths: of all groups, in the graph's order.
+        frozen: why the other axes stay, the most frequent reason first.
+        method: how the mask was made.
+        certificate: None where nothing was verified.
+        accuracy, timing: where they were measured.
+        environment: versions and hardware.
+    """
+
+    model: str
+    output: str
+    before: Figures
+    after: Figures
+    widths: tuple[Width, ...]
+    frozen: tuple[FrozenReason, ...]
+    method: Mapping[str, Any]
+    certificate: Certificate | None = None
+    accuracy: Accuracy | None = None
+    timing: Comparison | None = None
+    environment: Mapping[str, str | int] = field(default_factory=describe)
+
+    @property
+    def pruned_groups(self) -> int:
+        """Groups that lose something."""
+        return sum(w.kept < w.size for w in self.widths)
+
+    @property
+    def title(self) -> str:
+        """What became what."""
+        return f"{self.model} → {self.output}" if self.output else self.model
+
+    @property
+    def verdict(self) -> str:
+        """What the certificate says, in a sentence."""
+        if self.certificate is None:
+            return "Not verified."
+        if not self.certificate.exact:
+            return "NOT exact: the pruned model is not the masked original."
+        return (
+            "Exact: the pruned model computes what the original computes with the removed channels' consumers zeroed "
+            f"(largest error {self.certificate.error:.1e} of the output's range)."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain data."""
+        content = asdict(self) | {"timing": self.timing.to_json() if self.timing else None}
+        return {"format": FORMAT, "version": VERSION, **content}
+
+
+def report_on(
+    analysis: Analysis, mask: Mask, output: Path | None = None, certificate: Certificate | None = None
+) -> Report:
+    """The report of a mask that was made, or of the pruned model that was saved to `output`.
+
+    Raises:
+        MaskError: the mask does not fit the model.
+    """
+    source = analysis.model.path
+    return Report(
+        model=source.name if source else "model",
+        output=output.name if output else "",
+        before=Figures(analysis.cost.params, analysis.cost.macs, disk_bytes(source) if source and output else None),
+        after=figures_after(analysis, mask, disk_bytes(output) if output else None),
+        widths=widths(analysis, mask),
+        frozen=frozen_reasons(analysis),
+        method=mask.provenance,
+        certificate=certificate,
+    )
+
+
+def widths(analysis: Analysis, mask: Mask) -> tuple[Width, ...]:
+    """Sizes and kept units of all groups under a mask, by the analysis's names."""
+    pairs = zip(analysis.groups, mask.groups, strict=True)
+    return tuple(Width(group.name, group.size, int(entry.kept.sum())) for group, entry in pairs)
+
+
+def figures_after(analysis: Analysis, mask: Mask, file_bytes: int | None = None) -> Figures:
+    """What the model costs under a mask; it need not have been applied.
+
+    Raises:
+        MaskError: the mask does not fit the model.
+    """
+    kept, _ = fit_mask(analysis, mask)
+    cost = analysis.costs.cost({atom: int(units.sum()) for atom, units in kept.items()})
+    return Figures(cost.params, cost.macs, file_bytes)
+
+
+def reason_for(analysis: Analysis, axis: FrozenAxis) -> Reason:
+    """Why a stored axis is frozen, with the operator and the node apart."""
+    forms = analysis.trace.forms.get(axis.tensor) or ()
+    found = reason_of(forms[axis.axis])
+    return found if isinstance(found, Reason) else Reason("", axis.tensor, axis.reason)
+
+
+def frozen_reasons(analysis: Analysis) -> tuple[FrozenReason, ...]:
+    """The frozen axes of a model by reason, the most frequent first."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for axis in analysis.frozen:
+        reason = reason_for(analysis, axis)
+        places.setdefault((reason.op, reason.text), []).append(reason.node)
+    rows = [FrozenReason(op, text, len(nodes), nodes[0]) for (op, text), nodes in places.items()]
+    return tuple(sorted(rows, key=lambda row: -row.axes))
