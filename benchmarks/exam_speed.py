@@ -25,7 +25,7 @@ from benchmarks.common import (
     zoo_models,
 )
 from benchmarks.peers import PEERS
-from benchmarks.record import Benchmark, Column, Record, Row
+from benchmarks.record import Benchmark, Check, Column, Record, Row
 
 KEEP = 0.5
 
@@ -66,7 +66,7 @@ def measure(path: Path, repeats: int) -> Row:
     return laps(watches["ours"]) | times | {"ratio": ratio(watches["ours"], watches["theirs"])}
 
 
-def checks(results: Record) -> list:
+def checks(results: Record) -> list[Check]:
     """The median and the worst of all models' ratios."""
     ratios = results.column("ratio")
     return [

@@ -21,7 +21,7 @@ from onnxprune.environment import describe
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-ABSENT = "–"
+ABSENT = "-"
 
 Row = dict[str, Any]
 
@@ -124,19 +124,19 @@ class Record:
         if path.exists():
             old = json.loads(path.read_text())
             if all(old.get(key) == value for key, value in self.head.items()):
-                self.rows = {row["name"]: row for row in old["rows"] if "error" not in row}
+                self.rows = {row["name"]: row for row in old["rows"] if "failure" not in row}
         return self
 
     def add(self, name: str, measure: Callable[[], Row]) -> Row:
-        """Measure a row, unless it is there already; a failure is a row with its `error`."""
+        """Measure a row, unless it is there already; one that fails has its `failure` alone."""
         if name not in self.rows:
             try:
                 row = measure()
             except Exception as error:  # a row that fails must not take the others with it; it fails its checks
-                row = {"error": f"{type(error).__name__}: {_clean(str(error))}"}
+                row = {"failure": f"{type(error).__name__}: {_clean(str(error))}"}
             self.rows[name] = {"name": name} | row
             self._write([])
-        print(f"{name}: {self.rows[name].get('error', 'done')}", flush=True)
+        print(f"{name}: {self.rows[name].get('failure', 'done')}", flush=True)
         return self.rows[name]
 
     def finish(self, checks: Sequence[Check]) -> int:
@@ -148,6 +148,10 @@ class Record:
     def column(self, key: str) -> list[Any]:
         """Values of the rows that have one under `key`."""
         return [row[key] for row in self.rows.values() if row.get(key) is not None]
+
+    def flags(self, key: str) -> list[bool]:
+        """Whether `key` holds, for every row; not where the row failed."""
+        return [row.get(key, False) for row in self.rows.values()]
 
     def _write(self, checks: Sequence[Check]) -> None:
         content = self.head | {
@@ -177,8 +181,8 @@ def show(benchmark: Benchmark, rows: Sequence[Row], checks: Sequence[Check]) -> 
         table.add_row(*(c.text(row) for c in benchmark.columns))
     console.print(table)
     for row in rows:
-        if "error" in row:
-            console.print(f"{row['name']}: {row['error']}", style="red", markup=False)
+        if "failure" in row:
+            console.print(f"{row['name']}: {row['failure']}", style="red", markup=False)
     for check in checks:
         mark = "pass" if check.passed else "FAIL"
         console.print(f"{mark}  {check.figure}: {check.measured} (required: {check.required})", markup=False)

@@ -12,6 +12,15 @@ from onnxprune.graph import Graph, Node
 from onnxprune.rules import rule_for
 from onnxprune.trace import Cannot, Reason, Trace
 
+ONNX_ERRORS = (
+    onnx.defs.SchemaError,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 # Symbolic dimensions stand for these sizes while the graph is read, unless the user names others.
 FIRST_SIZE, OTHER_SIZE = 1, 256
 
@@ -112,7 +121,7 @@ def _infer(node: Node, trace: Trace) -> dict[str, list[int]]:
         data = {name: trace.graph.stored[name] for name in node.inputs if name in trace.graph.stored}
         opset = [onnx.helper.make_opsetid(node.domain, trace.opset)]
         inferred = onnx.shape_inference.infer_node_outputs(schema, node.proto, types, data, opset_imports=opset)
-    except (Cannot, onnx.defs.SchemaError, onnx.checker.ValidationError, RuntimeError, ValueError, TypeError, KeyError):
+    except (Cannot, *ONNX_ERRORS):
         return {}
     return {name: shape for name, t in inferred.items() if (shape := _concrete(t)) is not None}
 

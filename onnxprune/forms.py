@@ -207,7 +207,10 @@ def split(form: Form, sizes: Sequence[int]) -> list[Form]:
         return pieces
     if type(form) is Fixed:
         return [Fixed(s, form.reason) for s in sizes]
-    return _split_sum(form, sizes) if isinstance(form, Sum) else _split_product(form, sizes)
+    if isinstance(form, Sum):
+        return _split_sum(form, sizes)
+    assert isinstance(form, Product)
+    return _split_product(form, sizes)
 
 
 def _split_sum(form: Sum, sizes: Sequence[int]) -> list[Form]:
@@ -238,7 +241,7 @@ def _split_product(form: Product, sizes: Sequence[int]) -> list[Form]:
     # A cut inside a row sets that row apart; its inner part is cut as well.
     marks = sorted({m for e in ends for m in (e // row, -(-e // row))} - {0})
     rows = split(first, [e - s for s, e in pairwise([0, *marks])])
-    offsets = sorted({e % row for e in ends} - {0}) + [row]
+    offsets = [*sorted({e % row for e in ends} - {0}), row]
     columns = split(rest, [e - s for s, e in pairwise([0, *offsets])])
     grid = [
         ((s * row, e * row), [multiply([r, rest])] if e - s > 1 else [multiply([r, c]) for c in columns])
@@ -278,7 +281,10 @@ def divide(form: Form, outer: int, inner: int) -> tuple[Form, Form]:
         return a, b
     if type(form) is Fixed:
         return Fixed(outer, form.reason), Fixed(inner, form.reason)
-    return _divide_sum(form, outer, inner) if isinstance(form, Sum) else _divide_product(form, outer, inner)
+    if isinstance(form, Sum):
+        return _divide_sum(form, outer, inner)
+    assert isinstance(form, Product)
+    return _divide_product(form, outer, inner)
 
 
 def _divide_product(form: Product, outer: int, inner: int) -> tuple[Form, Form]:

@@ -136,7 +136,7 @@ def find_groups(trace: Trace) -> list[Group]:
         if sum(a.size for a in lonely) == 1:
             fix(lonely[0], "all that it is tied to is a single unit")
     lists = [tuple(a) for a in groups.values() if sum(x.size for x in a) > 1]
-    return _describe(trace, lists)
+    return _describe(trace, lists, where)
 
 
 def occurrences(form: Form) -> Iterator[tuple[Atom, int]]:
@@ -169,19 +169,20 @@ def _places(trace: Trace) -> dict[Atom, dict[int, int]]:
     return where
 
 
-def _describe(trace: Trace, lists: list[tuple[Atom, ...]]) -> list[Group]:
+def _describe(trace: Trace, lists: list[tuple[Atom, ...]], where: Mapping[Atom, Mapping[int, int]]) -> list[Group]:
     owner = {atom: k for k, group in enumerate(lists) for atom in group}
     made = _by_group(owner, ((p.form, p) for p in trace.productions))
     used = _by_group(owner, ((c.form, c) for c in trace.contractions))
     stored = {name: forms for name in trace.graph.stored if (forms := trace.forms.get(name))}
     lying = _by_group(owner, ((f, (name, axis, f)) for name, forms in stored.items() for axis, f in enumerate(forms)))
-    makers = {(k, p.tensor) for k, productions in made.items() for p in productions}
     first = _first_readers(trace)
     drafts = []
     for k, group in enumerate(lists):
         members = tuple(
-            Member(name, axis, f.size, _multiplicity(f, group), (k, name) in makers and _makes(made[k], name, f, group))
-            for name, axis, f in lying.get(k, [])
+            Member(
+                name, axis, form.size, where[group[0]][id(resolve(form))], _makes(made.get(k, []), name, form, group)
+            )
+            for name, axis, form in lying.get(k, [])
         )
         producers = tuple(dict.fromkeys(p.node.label for p in made.get(k, [])))
         consumers = tuple(dict.fromkeys(c.node.label for c in used.get(k, [])))
@@ -218,12 +219,9 @@ def _by_group(owner: Mapping[Atom, int], items: Iterable) -> dict[int, list]:
 
 def _makes(productions: list, tensor: str, form: Form, group: tuple[Atom, ...]) -> bool:
     """Whether this axis of `tensor` is one that it makes channels on, not one that it consumes."""
-    inside = set(atoms(form)) & set(group)
-    return any(p.tensor == tensor and inside & set(atoms(p.form)) for p in productions)
-
-
-def _multiplicity(form: Form, group: tuple[Atom, ...]) -> int:
-    return sum(times for atom, times in occurrences(form) if atom is group[0])
+    own = [p for p in productions if p.tensor == tensor]
+    inside = set(atoms(form)) & set(group) if own else set()
+    return any(not inside.isdisjoint(atoms(p.form)) for p in own)
 
 
 def _first_readers(trace: Trace) -> dict[str, int]:

@@ -80,8 +80,12 @@ class Mask:
 def ranges(numbers: Iterable[int]) -> tuple[tuple[int, int], ...]:
     """Half-open ranges that cover ascending numbers: `[0, 1, 2, 5] -> ((0, 3), (5, 6))`."""
     array = np.fromiter(numbers, np.int64)
-    breaks = np.flatnonzero(np.diff(array) != 1) + 1
-    return tuple((int(run[0]), int(run[-1]) + 1) for run in np.split(array, breaks) if run.size)
+    if not array.size:
+        return ()
+    breaks = np.flatnonzero(np.diff(array) != 1)
+    starts = array[np.concatenate([[0], breaks + 1])].tolist()
+    stops = (array[np.concatenate([breaks, [-1]])] + 1).tolist()
+    return tuple(zip(starts, stops, strict=True))
 
 
 def structure(group: Group) -> str:

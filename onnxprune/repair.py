@@ -20,6 +20,8 @@ from onnxprune.trace import Reason, Repair, Trace
 Counts = Mapping[Atom, int]
 Edits = dict[tuple[int, str | int], np.ndarray]
 
+# What arithmetic gives that fails on the new sizes: equal to nothing that is wanted.
+IMPOSSIBLE = np.empty((0, 0), np.int64)
 PROBES = 3
 ROUNDS = 50
 
@@ -92,7 +94,14 @@ def _edit_edges(edits: Edits, trace: Trace, repair: Repair, kept: Counts, change
 def evaluate(trace: Trace, kept: Counts, edits: Edits) -> dict[str, np.ndarray]:
     """Shape values that differ from the original's once sizes and constants have changed."""
     changed: dict[str, np.ndarray] = {}
+    edited = {index for index, _ in edits}
     for node in trace.evaluated:
+        if (
+            node.index not in trace.size_dependent
+            and node.index not in edited
+            and changed.keys().isdisjoint(node.inputs)
+        ):
+            continue
         arrays = [_operand(trace, node, k, changed, edits) for k in range(len(node.inputs))]
         if all(a is None for a in arrays) and node.op not in ("Shape", "Size"):
             continue
@@ -100,8 +109,11 @@ def evaluate(trace: Trace, kept: Counts, edits: Edits) -> dict[str, np.ndarray]:
             arrays = [_sizes(trace, node.inputs[0], kept, changed)]
         else:
             arrays = [trace.values[n].array if a is None else a for a, n in zip(arrays, node.inputs, strict=True)]
-        with np.errstate(all="ignore"):
-            array = np.asarray(OPERATIONS[node.op](node, arrays))
+        try:
+            with np.errstate(all="ignore"):
+                array = np.asarray(OPERATIONS[node.op](node, arrays))
+        except (ArithmeticError, IndexError, ValueError):
+            array = IMPOSSIBLE
         if not np.array_equal(array, trace.values[node.outputs[0]].array):
             changed[node.outputs[0]] = array
     return changed
@@ -133,7 +145,8 @@ def mismatches(trace: Trace, kept: Counts, edits: Edits) -> list[tuple[Node, lis
         if (repair.node.index, repair.slot) in edits:
             continue
         have, old = changed.get(name, trace.values[name].array), trace.values[name].array
-        bad = np.flatnonzero(have.ravel() != _wanted(old, repair, kept).ravel())
+        same_shape = have.shape == old.shape
+        bad = np.flatnonzero(have != _wanted(old, repair, kept)) if same_shape else np.arange(old.size)
         if bad.size:
             forms = [f for k in bad if (f := repair.wanted[k]) is not None]
             wrong.append((repair.node, forms + trace.values[name].forms + _edited_forms(trace, name)))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from onnxprune.forms import ONE, Atom, Fixed, Form, fix
+from onnxprune.forms import ONE, Atom, Fixed, Form, fix, is_fixed
 from onnxprune.graph import Graph, Node
 from onnxprune.shapes import (
     ARITHMETIC,
     LIMIT,
     MOVES,
     OPERATIONS,
+    RUN_TIME,
     SIZES,
     Value,
     enter,
@@ -143,6 +145,14 @@ class Trace:
         for form in value.forms:
             fix(form, reason)
 
+    @cached_property
+    def size_dependent(self) -> frozenset[int]:
+        """Evaluated nodes (by index) that depend on a size which pruning may change; asked for once all is read."""
+        changing = {
+            n.outputs[0] for n in self.evaluated if any(not is_fixed(f) for f in self.values[n.outputs[0]].forms)
+        }
+        return frozenset(n.index for n in self.evaluated if n.outputs[0] in changing)
+
     def shape(self, name: str) -> list[int]:
         """Concrete sizes of a tensor's axes."""
         value = self.values.get(name)
@@ -187,6 +197,13 @@ class Trace:
         if array is None:
             raise Cannot(f"its input {name!r} is computed at run time")
         return [int(v) for v in np.ravel(array)]
+
+    def run_time(self, node: Node, operand: int) -> frozenset[int]:
+        """Positions of an integer input whose values are only known at run time."""
+        value = self.values.get(node.input(operand))
+        if value is None or value.is_static or value.sources is None:
+            return frozenset()
+        return frozenset(k for k, sources in enumerate(value.sources.flat) if RUN_TIME in sources)
 
     def known(self, node: Node, operand: int) -> list[int] | None:
         """Indices that are the same in every run and may be written anew; None where they are computed."""

@@ -17,8 +17,10 @@ from onnxprune.cli.work import refuse_unknown_sizes
 from onnxprune.latency.disk import model_files
 from onnxprune.report import analysis_document, check_outputs, document, write_text
 from onnxprune.report.analysis_file import least_cost
+from onnxprune.report.analysis_tables import frozen_axes_table, groups_table, members_table, products_table
+from onnxprune.report.cells import Table, short
 from onnxprune.report.data import frozen_reasons
-from onnxprune.report.tables import Table, frozen_table, groups_table, members_table, products_table, short
+from onnxprune.report.tables import frozen_table
 
 ROWS = 40
 
@@ -65,10 +67,18 @@ def _shown(analysis: Analysis, everything: bool) -> Iterator[Table | str]:
     else:
         shares = f"{least['params']:.2%} of the parameters and {least['macs']:.2%} of the MACs"
         yield f"With one unit left in every group, {shares} are left."
-    tables = [groups_table(analysis), products_table(analysis), frozen_table(frozen_reasons(analysis))]
-    if everything:
-        tables.insert(1, members_table(analysis))
-    yield from (table if everything else first_rows(table) for table in tables if table.rows)
+    tables = all_tables(analysis) if everything else map(first_rows, main_tables(analysis))
+    yield from (table for table in tables if table.rows)
+
+
+def main_tables(analysis: Analysis) -> list[Table]:
+    """What most people want to know."""
+    return [groups_table(analysis), products_table(analysis), frozen_table(frozen_reasons(analysis))]
+
+
+def all_tables(analysis: Analysis) -> list[Table]:
+    """Everything, one row for every axis."""
+    return [*main_tables(analysis), members_table(analysis), frozen_axes_table(analysis)]
 
 
 def first_rows(table: Table) -> Table:
@@ -76,6 +86,5 @@ def first_rows(table: Table) -> Table:
     hidden = len(table.rows) - ROWS
     if hidden <= 0:
         return table
-    return replace(
-        table, rows=table.rows[:ROWS], note=f"... and {hidden} more (--all shows them). {table.note}".strip()
-    )
+    note = f"... and {hidden} more (--all shows them). {table.note}".strip()
+    return replace(table, rows=table.rows[:ROWS], note=note)

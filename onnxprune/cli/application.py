@@ -31,6 +31,8 @@ class Application(click.Group):
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
         """Run one verb and end the process with its exit status."""
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # names that the terminal cannot show
         words = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
             sys.exit(super().main(words, prog_name, standalone_mode=False, **extra) or 0)

@@ -15,7 +15,7 @@ from onnxprune.cli.output import Output
 from onnxprune.cli.work import refuse_unknown_sizes
 from onnxprune.environment import check_runtime
 from onnxprune.latency import Plan, compare
-from onnxprune.report.tables import timing_table
+from onnxprune.report.tables import compared_table, timing_table
 
 HOW = "How to measure"
 
@@ -61,9 +61,9 @@ def bench(
     """Time models side by side.
 
     The models take turns on the same random input (A B, B A, ...) in onnxruntime on the CPU, so that a machine that
-    slows down slows all of them. The first is what the others are compared with.
-    Prints medians with 95% confidence intervals of the time and of its ratio to the first model's, parameters,
-    multiply-accumulates, file sizes, and by how much outputs differ from the first model's, relative to their range.
+    slows down slows all of them. The first is what the others are compared with. Prints medians with 95% confidence
+    intervals of the time and of its ratio to the first model's, parameters, multiply-accumulates, file sizes, and by
+    how much outputs differ from the first model's, relative to their range.
 
     \b
     Examples:
@@ -77,4 +77,4 @@ def bench(
     plan = Plan(seconds=seconds, rounds=runs, threads=threads, sizes=sizes, seed=seed)
     with out.bar("timing") as progress:
         comparison = compare(loaded, plan, progress)
-    out.result(comparison.to_json(), timing_table(comparison))
+    out.result(comparison.to_json(), timing_table(comparison), compared_table(comparison))

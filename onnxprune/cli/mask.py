@@ -25,9 +25,10 @@ from onnxprune.report.tables import before_after, widths_table
 def mask(model: Path, selection: options.Selection, output: Path, sizes: Mapping[str, int], out: Output) -> None:
     """Choose which channels to remove.
 
-    The choice goes to a mask file. With --keep every group keeps that share of its units. With --target the units of all groups are ranked together and
-    as few go as the budget allows; the cost is that of the model without them, counted exactly. The model itself is
-    not changed: `onnxprune apply` does that. The mask file is JSON and may be edited.
+    The choice goes to a mask file. With --keep every group keeps that share of its units. With --target the units of
+    all groups are ranked together and as few go as the budget allows; the cost is that of the model without them,
+    counted exactly. The model itself is not changed: `onnxprune apply` does that. The mask file is JSON and may be
+    edited.
 
     \b
     Examples:

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Te
 from rich.progress import TimeElapsedColumn as Elapsed
 from rich.progress import TimeRemainingColumn as Remaining
 
+from onnxprune.report.cells import Table
 from onnxprune.report.files import document
-from onnxprune.report.tables import Table
 from onnxprune.report.terminal import plain, terminal_table
 
 UNBOUNDED = 200  # columns where no terminal says how wide it is

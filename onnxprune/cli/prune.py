@@ -80,9 +80,9 @@ def prune(
 ) -> None:
     """Choose channels, remove them, prove the result.
 
-    This is mask, apply and verify in one. Prints the costs before and after. Nothing is written unless the pruned model computes what the original computes
-    with the removed channels' consumers zeroed. Accuracy is another matter: it falls until the model is repaired or
-    fine-tuned.
+    This is mask, apply and verify in one. Prints the costs before and after. Nothing is written unless the pruned
+    model computes what the original computes with the removed channels' consumers zeroed. Accuracy is another matter:
+    it falls until the model is repaired or fine-tuned.
 
     \b
     Examples:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,8 +121,9 @@ def compare(models: Sequence[Model], plan: Plan | None = None, progress: Progres
     outputs = [run() for run in runs]
     times = _measure(runs, plan, progress or (lambda share: None))
     costs = [analyze(model, sizes=plan.sizes).cost for model in models]
+    names = _names(models)
     timings = tuple(
-        _timing(models[k], times[:, k], times[:, 0], costs[k], _difference(outputs[0], outputs[k]))
+        _timing(models[k], names[k], times[:, [0, k]], costs[k], _difference(outputs[0], outputs[k]))
         for k in range(len(models))
     )
     return Comparison(timings, len(times), plan.warm_up, plan.threads, plan.seed, plan.sizes, str(info))
@@ -205,9 +207,18 @@ def _difference(first: Outputs, other: Outputs) -> float | None:
     return relative_difference(first, other)
 
 
-def _timing(model: Model, own: np.ndarray, first: np.ndarray, cost: Cost, difference: float | None) -> Timing:
+def _names(models: Sequence[Model]) -> list[str]:
+    """File names, or paths where two models' files are called alike."""
+    paths = [model.path or Path("model") for model in models]
+    names = [path.name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def _timing(model: Model, name: str, times: np.ndarray, cost: Cost, difference: float | None) -> Timing:
+    """`times` has shape `(rounds, 2)`: of the first model and of this one."""
+    first, own = times.T
     return Timing(
-        name=model.path.name if model.path else "model",
+        name=name,
         seconds=median_interval(own),
         ratio=median_interval(own / first),
         spread=spread(own),

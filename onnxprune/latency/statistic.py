@@ -18,9 +18,6 @@ class Interval:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.median:.4g} [{self.low:.4g}, {self.high:.4g}]"
-
 
 def median_interval(samples: np.ndarray, seed: int = 0) -> Interval:
     """The median of `samples`, shape `(n,)`, with its percentile bootstrap interval.

@@ -1,10 +1,10 @@
 """What came out, for people and programs: one data model, shown in the terminal, as JSON, Markdown or one HTML page."""
 
 from onnxprune.report.analysis_file import analysis_document
+from onnxprune.report.cells import Table
 from onnxprune.report.data import Accuracy, Figures, FrozenReason, Report, Width, report_on
 from onnxprune.report.files import check_outputs, document, write_text
 from onnxprune.report.formats import render, report_format
-from onnxprune.report.tables import Table
 
 __all__ = [
     "Accuracy",

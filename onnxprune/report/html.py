@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from onnxprune.report.cells import Bar, Cell, Table, change, short
 from onnxprune.report.data import Report
 from onnxprune.report.markup import Markup, element
-from onnxprune.report.tables import Bar, Cell, Table, change, report_tables, short
+from onnxprune.report.tables import report_tables
 
 BAR_WIDTH, BAR_HEIGHT = 320, 12
 
@@ -62,7 +63,7 @@ def _summary(report: Report) -> list[Markup]:
 
 
 def _card(figure: str, text: str) -> Markup:
-    return element("div", element("b", figure or "-"), element("span", text), class_="card")
+    return element("div", element("b", figure), element("span", text), class_="card")
 
 
 def _section(table: Table) -> Markup:
@@ -84,9 +85,9 @@ def _cell(cell: Cell) -> str:
 
 def _bar(bar: Bar) -> Markup:
     """What stays, drawn over what was there."""
-    scale = BAR_WIDTH / max(bar.longest, 1)
-    size = {"width": BAR_WIDTH, "height": BAR_HEIGHT}
-    return element("svg", _block("gone", bar.whole * scale), _block("kept", bar.part * scale), **size, role="img")
+    width = BAR_WIDTH * bar.length
+    blocks = _block("gone", width), _block("kept", width * bar.filled)
+    return element("svg", *blocks, width=BAR_WIDTH, height=BAR_HEIGHT, role="img", aria_label=str(bar))
 
 
 def _block(name: str, width: float) -> Markup:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from onnxprune.report.cells import Table
 from onnxprune.report.data import Report
-from onnxprune.report.tables import Table, report_tables
+from onnxprune.report.tables import report_tables
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#])")
 

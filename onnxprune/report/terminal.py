@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from onnxprune.report.tables import Bar, Cell, Table
+from onnxprune.report.cells import Bar, Cell, Table
 
 BAR_WIDTH = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -15,7 +15,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 def terminal_table(table: Table) -> RichTable:
     """One table for `rich` to print."""
     drawn = RichTable(title=table.title, caption=table.note or None, box=box.SIMPLE_HEAD, show_edge=False)
-    drawn.title_justify = "left"
+    drawn.title_style, drawn.title_justify = "bold", "left"
     drawn.caption_justify = "left"
     for column in table.columns:
         drawn.add_column(column.title, justify="right" if column.numeric else "left", overflow="fold")
@@ -35,8 +35,7 @@ def _cell(cell: Cell) -> Text:
 
 def _bar(bar: Bar) -> Text:
     """Blocks for what stays, then dots for what goes."""
-    scale = BAR_WIDTH / max(bar.longest, 1)
-    whole = max(1, round(bar.whole * scale))
-    eighths = min(round(8 * bar.part * scale), 8 * whole)
-    blocks = "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
-    return Text(blocks or "▏", "green").append("·" * (whole - max(len(blocks), 1)), "dim")
+    cells = max(1, round(BAR_WIDTH * bar.length))
+    eighths = max(1, round(8 * cells * bar.filled))
+    blocks = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+    return Text(blocks, "green").append("·" * (cells - len(blocks)), "dim")

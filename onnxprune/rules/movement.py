@@ -40,6 +40,8 @@ def _split(node: Node, trace: Trace) -> None:
     axis = node.attribute("axis", 0) % len(forms)
     n = len(node.outputs)
     sizes = trace.integers(node, 1, "split")
+    if trace.run_time(node, 1):
+        fix(forms[axis], Reason(node.op, node.label, AT_RUN_TIME))
     if not sizes:
         chunk = -(-forms[axis].size // node.attribute("num_outputs", n))
         sizes = [min(chunk, forms[axis].size - k * chunk) for k in range(n)]
@@ -71,8 +73,11 @@ def _slice(node: Node, trace: Trace) -> None:
     steps = trace.integers(node, 4) or [1] * len(starts)
     new_starts: list[Form | None] = [None] * len(starts)
     new_ends: list[Form | None] = [None] * len(starts)
+    varying = trace.run_time(node, 1) | trace.run_time(node, 2) | trace.run_time(node, 4)
     for k, (start, end, axis, step) in enumerate(zip(starts, ends, axes, steps, strict=True)):
         axis %= len(forms)
+        if k in varying:
+            fix(forms[axis], Reason(node.op, node.label, AT_RUN_TIME))
         n = forms[axis].size
         chosen = range(n)[slice(start, end if step > 0 or end >= -n else None, step)]
         if is_fixed(forms[axis]):
@@ -81,7 +86,7 @@ def _slice(node: Node, trace: Trace) -> None:
             before, inside, _ = split(forms[axis], [chosen.start, len(chosen), n - chosen.start - len(chosen)])
             forms[axis], new_starts[k] = inside, before
             new_ends[k] = concatenate([before, inside]) if end <= n else None
-        elif chosen == range(chosen.start, n, step) and n % step == 0 and start >= 0:
+        elif chosen == range(chosen.start, n, step) and n % step == 0 and 0 <= start < step:
             # x[k::s] picks one element of every row of s: the rows can go, the columns can not.
             forms[axis], columns = divide(forms[axis], n // step, step)
             fix(columns, Reason(node.op, node.label, f"picks every {step}th element"))
@@ -117,9 +122,11 @@ def _pick(node: Node, trace: Trace, form: Form, shape: list[int]) -> None:
         fix(form, Reason(node.op, node.label, "looks up elements by indices that are no constant list"))
         return
     k = index[0] % form.size
-    before, one, _ = split(form, [k, 1, form.size - k - 1])
+    before, one, after = split(form, [k, 1, form.size - k - 1])
     fix(one, Reason(node.op, node.label, "picks this element alone"))
-    if index[0] >= 0 and before.size:
+    if index[0] < 0:
+        fix(after, Reason(node.op, node.label, "picks an element by its distance from the end"))
+    else:
         trace.repair(node, 1, "", [before])
 
 
@@ -132,7 +139,10 @@ def _pad(node: Node, trace: Trace) -> None:
     axes = [a % rank for a in trace.integers(node, 3) or range(rank)]
     mode = node.attribute("mode", "constant")
     wanted: list[Form | None] = [None] * len(pads)
+    varying = {k % max(len(axes), 1) for k in trace.run_time(node, 1)}
     for k, axis in enumerate(axes):
+        if k in varying:
+            fix(forms[axis], Reason(node.op, node.label, AT_RUN_TIME))
         before, after = pads[k], pads[k + len(axes)]
         if not before and not after:
             continue
@@ -160,10 +170,11 @@ def _expand(node: Node, trace: Trace) -> None:
     rank = max(len(forms), len(target))
     forms = [ONE] * (rank - len(forms)) + forms
     lead = rank - len(target)
+    varying = trace.run_time(node, 1)
     wanted: list[Form | None] = []
     for k, n in enumerate(target, lead):
         if forms[k].size == 1 and n != 1:
-            forms[k] = Atom(n)
+            forms[k] = Fixed(n, Reason(node.op, node.label, AT_RUN_TIME)) if k - lead in varying else Atom(n)
         wanted.append(forms[k] if n != 1 else None)
     trace.give(node.outputs[0], forms)
     trace.repair(node, 1, "", wanted)
@@ -171,7 +182,8 @@ def _expand(node: Node, trace: Trace) -> None:
 
 def _filled(node: Node, trace: Trace) -> None:
     sizes = trace.integers(node, 0) or []
-    forms: list[Form] = [Atom(n) if n > 1 else Fixed(n) for n in sizes]
+    varying = trace.run_time(node, 0)
+    forms: list[Form] = [Atom(n) if n > 1 and k not in varying else Fixed(n) for k, n in enumerate(sizes)]
     trace.give(node.outputs[0], forms)
     trace.repair(node, 0, "", forms)
 
@@ -229,6 +241,8 @@ def _scatter(node: Node, trace: Trace) -> None:
             fix(form, reason)
     trace.give(node.outputs[0], [Fixed(n, reason) for n in trace.shape(node.inputs[0])])
 
+
+AT_RUN_TIME = "is cut or sized by a number that is only known at run time"
 
 RULES = {
     "Concat": Movement(_concat),
