@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -94,8 +94,9 @@ def choose(
     else:
         widths = _widths_for(analysis, groups, scores, limits, target or {})
     kept = {g.name: _best(scores[g.name], widths[g.name]) for g in groups}
-    options = {"keep": keep, "target": dict(target or {}) or None, "round_to": round_to, "min_keep": min_keep}
-    options |= {"exclude": list(exclude) or None, "factor": factor, "uncoupled_only": uncoupled_only or None}
+    options: dict[str, Any] = {"keep": keep, "target": dict(target or {}) or None, "round_to": round_to}
+    options |= {"min_keep": min_keep, "exclude": list(exclude) or None, "factor": factor}
+    options |= {"uncoupled_only": uncoupled_only or None}
     provenance = {"method": score, "seed": seed} | {k: v for k, v in options.items() if v is not None}
     return make_mask(analysis, kept, provenance)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -195,12 +196,12 @@ def _describe(trace: Trace, lists: list[tuple[Atom, ...]], where: Mapping[Atom, 
 
 
 def _name(drafts: list) -> list[Group]:
-    stems = [d[1] for d in drafts]
+    times = Counter(d[1] for d in drafts)
     seen: dict[str, int] = {}
     groups = []
     for _, stem, members, producers, consumers, group in drafts:
         name = stem
-        if stems.count(stem) > 1:
+        if times[stem] > 1:
             name = f"{stem}:{seen.setdefault(stem, 0)}"
             seen[stem] += 1
         groups.append(Group(name, sum(a.size for a in group), members, producers, consumers, group))

@@ -72,15 +72,13 @@ def _squeeze(node: Node, a: Arrays) -> np.ndarray:
 
 
 def _slice(node: Node, a: Arrays) -> np.ndarray:
-    given = [a[k] if len(a) > k else None for k in range(1, 5)]
-    starts, ends, axes, steps = given
-    if starts is None:
-        starts, ends, axes = (node.attribute(n) for n in ("starts", "ends", "axes"))
-    count = len(np.ravel(starts))
-    axes = range(count) if axes is None else np.ravel(axes)
-    steps = [1] * count if steps is None else np.ravel(steps)
+    named = [node.attribute(name) for name in ("starts", "ends", "axes")]
+    starts, ends = (np.ravel(v) for v in (a[1:3] if len(a) > 2 else named[:2]))
+    given = a[3] if len(a) > 3 else named[2]
+    axes = np.arange(len(starts)) if given is None else np.ravel(given)
+    steps = np.ravel(a[4]) if len(a) > 4 else np.ones(len(starts), np.int64)
     index = [slice(None)] * a[0].ndim
-    for axis, start, end, step in zip(axes, np.ravel(starts), np.ravel(ends), steps, strict=True):
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         stop = None if step < 0 and end < -a[0].shape[axis] else int(end)
         index[axis] = slice(int(start), stop, int(step))
     return a[0][tuple(index)]

@@ -53,9 +53,8 @@ def _insert_mask(node: gs.Node, contraction: Contraction, mask: np.ndarray, trac
     shape = [1] * rank
     shape[contraction.axis] = len(mask)
     name = f"masked/{contraction.node.index}/{contraction.operand}/{contraction.axis}"
-    constant = gs.Constant(
-        f"{name}/mask", mask.reshape(shape).astype(_float_type(contraction.node.inputs[contraction.operand], trace))
-    )
+    kind = _float_type(contraction.node.inputs[contraction.operand], trace)
+    constant = gs.Constant(f"{name}/mask", mask.reshape(shape).astype(kind))
     masked = gs.Variable(name)
     node.inputs[contraction.operand] = masked
     return gs.Node("Mul", name, inputs=[source, constant], outputs=[masked])

@@ -148,10 +148,8 @@ class Trace:
     @cached_property
     def size_dependent(self) -> frozenset[int]:
         """Evaluated nodes (by index) that depend on a size which pruning may change; asked for once all is read."""
-        changing = {
-            n.outputs[0] for n in self.evaluated if any(not is_fixed(f) for f in self.values[n.outputs[0]].forms)
-        }
-        return frozenset(n.index for n in self.evaluated if n.outputs[0] in changing)
+        forms = {n.index: self.values[n.outputs[0]].forms for n in self.evaluated}
+        return frozenset(index for index, of in forms.items() if not all(map(is_fixed, of)))
 
     def shape(self, name: str) -> list[int]:
         """Concrete sizes of a tensor's axes."""
@@ -263,8 +261,8 @@ class Trace:
         else:
             sizes = of_sizes(self.axes(name), self.symbolic)
         if node.op == "Shape":
-            part, sources = (shape_part(node, a) for a in (sizes.array, sizes.sources))
-            self._know(node, Value(part, None, sources))
+            sources = None if sizes.sources is None else shape_part(node, sizes.sources)
+            self._know(node, Value(shape_part(node, sizes.array), None, sources))
         else:
             total = np.asarray(sizes.array.prod())
             self._know(node, Value(total, None, filled((), tuple(sizes.forms))))

@@ -90,8 +90,8 @@ class Certificate:
         if not self.same_graph:
             raise VerificationError(f"the pruned model is not what the mask says: {self.first_difference}", REMOVE)
         raise VerificationError(
-            f"outputs differ from the masked original by {self.error:.2e} of their range (allowed {self.tolerance:.0e}); "
-            f"mask effect {self.mask_effect:.2e}, input effect {self.input_effect:.2e}, "
+            f"outputs differ from the masked original by {self.error:.2e} of their range "
+            f"(allowed {self.tolerance:.0e}); mask effect {self.mask_effect:.2e}, inputs {self.input_effect:.2e}, "
             f"corrupted reference {self.corruption}",
             REMOVE,
         )
@@ -177,8 +177,8 @@ def random_inputs(model: Model, seed: int, sizes: Mapping[str, int] | None = Non
     feeds = {}
     for value in Graph(model).inputs:
         shape = input_shape(value, sizes or {})
-        dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        if dtype == bool:
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+        if dtype.kind == "b":
             feeds[value.name] = np.ones(shape, bool)
         elif np.issubdtype(dtype, np.integer):
             feeds[value.name] = rng.integers(1, 8, shape).astype(dtype)
@@ -210,7 +210,7 @@ def run(model: Model, feeds: Sequence[Feeds]) -> list[Outputs]:
 
 @contextmanager
 def runnable(model: Model) -> Iterator[str | bytes]:
-    """What onnxruntime loads: bytes, or the path of a temporary file where the model is too large or has external data."""
+    """What onnxruntime loads: bytes, or a temporary file's path for large models and those with external data."""
     external = bool(model.arrays) or any(t.external_data for t in model.proto.graph.initializer)
     if not external and model.proto.ByteSize() < PROTOBUF_LIMIT:
         yield model.proto.SerializeToString()

@@ -130,7 +130,7 @@ class Einop:
                 form = trace.axes(node.inputs[operand])[axis]
                 trace.contractions.append(Contraction(node, operand, axis, form))
         for operand, tokens in enumerate(pattern.operands):
-            root = trace.roots.get(node.input(operand))
+            root = trace.roots.get(node.input(operand), "")
             for token in tokens if root else ():
                 if not token.many and not pattern.contracted.intersection(token.names) and bound[token.names[0]]:
                     made = multiply(f for n in token.names for f in bound[n])

@@ -1,5 +1,7 @@
 """Normalisations: per-channel ones pass channels; those over an axis freeze it."""
 
+from collections.abc import Callable
+
 from onnxprune.graph import Node
 from onnxprune.rules.einop import Einop
 from onnxprune.trace import Cannot, Trace
@@ -32,7 +34,7 @@ def _group(node: Node, trace: Trace) -> str:
     return f"b (g c!) *x!, {scale}, {scale} -> b (g c) *x"
 
 
-def _over(default: int, coerced_default: int | None = None):
+def _over(default: int, coerced_default: int | None = None) -> Callable[[Node, Trace], str]:
     """A pattern that freezes the operator's axis; before opset 13 softmax flattened all axes from it on."""
 
     def pattern(node: Node, trace: Trace) -> str:

@@ -62,8 +62,8 @@ def _scores(
 
 def _makers(analysis: Analysis, group: Group) -> list[tuple[str, int]]:
     """Stored weights that make the group; failing that, all that it lies on."""
-    rank = {name: len(t.dims) for name, t in analysis.trace.graph.stored.items()}
-    made = [(m.tensor, m.axis) for m in group.members if m.makes and rank[m.tensor] > 1]
+    stored = analysis.trace.graph.stored
+    made = [(m.tensor, m.axis) for m in group.members if m.makes and len(stored[m.tensor].dims) > 1]
     return made or [(m.tensor, m.axis) for m in group.members]
 
 
