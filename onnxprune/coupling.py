@@ -41,6 +41,10 @@ def couple(graph: Graph, sizes: Mapping[str, int] | None = None) -> Trace:
         trace.current = node
         _read(node, trace)
     trace.current = None
+    for name, node in trace.read_as_numbers.items():
+        # Also used as data it would be sliced, and the numbers with it.
+        if name in graph.stored and trace.forms.get(name):
+            _freeze([name], trace, Reason(node.op, node.label, f"reads the numbers in {name!r}"))
     for name in graph.outputs:
         _freeze([name], trace, Reason("", name, f"{name!r} is an output of the graph"))
     return trace
@@ -65,6 +69,8 @@ def _read(node: Node, trace: Trace) -> None:
         if rule is None:
             raise Cannot("no rule for this operator")
         rule.read(node, trace)
+        if any(name and name not in trace.forms for name in node.outputs):
+            raise Cannot("it has more results than its rule covers")
     except (Cannot, FormError) as error:
         _freeze_node(node, trace, str(error))
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -97,10 +103,16 @@ def _branch_shapes(node: Node, trace: Trace) -> dict[str, list[int]]:
     branch = node.attribute("then_branch" if condition.array.ravel()[0] else "else_branch")
     for tensor in branch.initializer:
         trace.forms[tensor.name] = tuple(Fixed(n) for n in tensor.dims)
+    before = [len(records) for records in trace.records]
+    names = {name for proto in branch.node for name in proto.output}
     for proto in branch.node:
         _read(Node(-1, proto), trace)
+    for records, length in zip(trace.records, before, strict=True):
+        del records[length:]
+    reason = Reason(node.op, node.label, "computes it in a branch")
+    _freeze(names, trace, reason)
     pairs = zip(node.outputs, [v.name for v in branch.output], strict=True)
-    return {outer: trace.shape(inner) for outer, inner in pairs if trace.forms.get(inner) is not None}
+    return {outer: trace.shape(inner) for outer, inner in pairs if trace.forms.get(inner) or inner in trace.values}
 
 
 def _freeze(names: Iterable[str], trace: Trace, reason: Reason) -> None:
@@ -108,7 +120,7 @@ def _freeze(names: Iterable[str], trace: Trace, reason: Reason) -> None:
         value = trace.values.get(name)
         if value is not None:
             trace.escape(value, reason)
-        elif trace.forms.get(name) is not None or name in trace.graph.stored:
+        if trace.forms.get(name) is not None or name in trace.graph.stored:
             for form in trace.axes(name):
                 fix(form, reason)
 

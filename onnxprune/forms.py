@@ -109,9 +109,9 @@ def expand(form: Form) -> Form:
     """`form` with every binding followed, all the way down."""
     form = resolve(form)
     if isinstance(form, Sum):
-        return concatenate([expand(p) for p in form.parts])
+        return concatenate([expand(p) for p in flat_parts(form)])
     if isinstance(form, Product):
-        return multiply([expand(p) for p in form.parts])
+        return multiply([expand(p) for p in flat_parts(form)])
     return form
 
 
@@ -179,13 +179,19 @@ def multiply(parts: Iterable[Form]) -> Form:
     return flat[0] if len(flat) == 1 else Product(tuple(flat), size)
 
 
-def _flatten(parts: Iterable[Form], kind: type) -> Iterator[Form]:
-    for part in parts:
-        part = resolve(part)
-        if type(part) is kind:
-            yield from _flatten(part.parts, kind)  # type: ignore[union-attr]
+def _flatten(parts: Iterable[Form], kind: type[Sum] | type[Product]) -> Iterator[Form]:
+    stack = list(parts)[::-1]
+    while stack:
+        part = resolve(stack.pop())
+        if isinstance(part, kind):
+            stack.extend(reversed(part.parts))
         else:
             yield part
+
+
+def flat_parts(form: Sum | Product) -> list[Form]:
+    """The parts of a sum that are no sums, or of a product that are no products, in order."""
+    return list(_flatten(form.parts, type(form)))
 
 
 def fix(form: Form, reason: object) -> None:

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from onnxprune.forms import Atom, Fixed, Form, Product, Sum, atoms, fix, fixed_parts, is_fixed, resolve
+from onnxprune.forms import Atom, Fixed, Form, Product, Sum, atoms, fix, fixed_parts, flat_parts, is_fixed, resolve
 from onnxprune.trace import Trace
 
 Kept = Mapping[Atom, np.ndarray]
@@ -84,9 +84,9 @@ def count(form: Form, kept: Mapping[Atom, int]) -> int:
     if type(form) is Atom:
         return kept.get(form, form.size)
     if isinstance(form, Sum):
-        return sum([count(p, kept) for p in form.parts])
+        return sum([count(p, kept) for p in flat_parts(form)])
     result = 1
-    for part in form.parts:  # type: ignore[union-attr]
+    for part in flat_parts(form):  # type: ignore[arg-type]
         result *= count(part, kept)
     return result
 
@@ -99,7 +99,7 @@ def keep_mask(form: Form, kept: Kept) -> np.ndarray:
     if type(form) is Atom:
         mask = kept.get(form)
         return np.ones(form.size, bool) if mask is None else mask
-    masks = [keep_mask(p, kept) for p in form.parts]  # type: ignore[union-attr]
+    masks = [keep_mask(p, kept) for p in flat_parts(form)]  # type: ignore[arg-type]
     if isinstance(form, Sum):
         return np.concatenate(masks)
     result = masks[0]
@@ -118,7 +118,7 @@ def unit_index(form: Form, first_unit: Mapping[Atom, int]) -> np.ndarray:
         return np.arange(first_unit[form], first_unit[form] + form.size)
     if type(form) is Fixed or type(form) is Atom:
         return np.full(form.size, -1)
-    parts = [unit_index(p, first_unit) for p in form.parts]  # type: ignore[union-attr]
+    parts = [unit_index(p, first_unit) for p in flat_parts(form)]  # type: ignore[arg-type]
     if isinstance(form, Sum):
         return np.concatenate(parts)
     result = parts[0]

@@ -135,7 +135,11 @@ def _sizes(trace: Trace, name: str, kept: Counts, changed: Mapping[str, np.ndarr
 def mismatches(trace: Trace, kept: Counts, edits: Edits) -> list[tuple[Node, list[Form]]]:
     """Nodes that would read a wrong size, each with the axes that make it wrong."""
     changed = evaluate(trace, kept, edits)
-    wrong = []
+    wrong = [
+        (node, trace.values[name].forms + _edited_forms(trace, name))
+        for node in trace.evaluated
+        if changed.get(name := node.outputs[0]) is IMPOSSIBLE
+    ]
     covered = set()
     for repair in trace.repairs:
         if isinstance(repair.slot, str) or repair.node.inputs[repair.slot] in trace.graph.stored:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx.helper import make_tensor_value_info
 
 from onnxprune.analysis import Analysis
 from onnxprune.errors import MaskError, ModelError
@@ -183,6 +184,9 @@ def _set_input(graph: GraphProto, edits: Edits, index: int, slot: int, value: np
         return
     own = f"{name}/{source.nodes_by_index[index].outputs[0]}/{slot}"
     graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), own))
+    if source.model.proto.ir_version < 4:
+        # Up to IR version 3 every initializer is an input, too.
+        graph.input.append(make_tensor_value_info(own, graph.initializer[-1].data_type, value.shape))
     graph.node[index].input[slot] = own
 
 

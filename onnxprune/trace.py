@@ -95,6 +95,7 @@ class Trace:
         values: known shape values; `evaluated` lists the nodes that gave them, in order.
         roots: for tensors computed from stored ones alone, the stored tensor they come from.
         current: the node being read.
+        read_as_numbers: stored tensors that took part in shape arithmetic or stated sizes, with a reader.
         symbolic: whether some input has dimensions without a size.
         contractions, work, productions, repairs, reindexes: what later steps need.
     """
@@ -103,6 +104,7 @@ class Trace:
         self.graph = graph
         self.opset = graph.opset
         self.current: Node | None = None
+        self.read_as_numbers: dict[str, Node] = {}
         self.symbolic = False
         self.forms: dict[str, tuple[Form, ...] | None] = {}
         self.values: dict[str, Value] = {}
@@ -113,6 +115,11 @@ class Trace:
         self.productions: list[Production] = []
         self.repairs: list[Repair] = []
         self.reindexes: list[Reindex] = []
+
+    @property
+    def records(self) -> tuple[list, ...]:
+        """What was noted of nodes, in order."""
+        return (self.contractions, self.work, self.productions, self.repairs, self.reindexes, self.evaluated)
 
     def axes(self, name: str) -> tuple[Form, ...]:
         """Forms of the axes of a tensor that is used as data.
@@ -190,6 +197,7 @@ class Trace:
         name = node.input(operand)
         if not name:
             return None
+        self.read_as_numbers.setdefault(name, node)
         value = self.value(name)
         array = value.array if value is not None else self.graph.small_array(name, 1 << 20)
         if array is None:
@@ -233,22 +241,29 @@ class Trace:
 
     def evaluate(self, node: Node) -> bool:
         """Compute a shape value; False where the node is not shape arithmetic on known values."""
+        if node.domain not in ("", "ai.onnx"):
+            return False
         if node.op in SIZES:
             return self._read_sizes(node)
         if node.op not in MOVES and node.op not in ARITHMETIC:
             return False
-        values = []
+        values: list[Value] = []
+        sizes = 0
         for operand, name in enumerate(node.inputs):
             value = self.value(name) if name else None
             if value is None:
                 return False
+            sizes += value.array.ndim == 0 or value.array.dtype.itemsize > 1 or name not in self.graph.stored
             if node.op in MOVES and value.edges is None and (name in self.graph.stored or value.is_static):
                 value = value._replace(edges=enter(node, operand, value.array))
             values.append(value)
+        if not sizes:
+            return False  # stored booleans and bytes alone are data
         with np.errstate(all="ignore"):
             array = np.asarray(OPERATIONS[node.op](node, [v.array for v in values]))
         if array.size > LIMIT or (array.dtype.kind == "f" and array.size > 1):
             return False
+        self.read_as_numbers.update((n, node) for n in node.inputs if n in self.graph.stored)
         self._know(node, follow(node, values, array))
         return True
 

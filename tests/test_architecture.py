@@ -26,9 +26,10 @@ coupling groups
 cost repair
 analysis
 mask selection
-slicing surgery
+slicing surgery compare
 verify
 scores budget reconstruct
+api
 latency
 report
 torch search

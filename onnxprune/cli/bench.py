@@ -29,7 +29,7 @@ HOW = "How to measure"
     metavar="S",
     show_default=True,
     section=HOW,
-    help="For how long.",
+    help="For how long (11 to 5000 rounds).",
 )
 @option(
     "--runs",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+BLOCK = 1 << 20  # samples
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,15 @@ def median_interval(samples: np.ndarray, seed: int = 0) -> Interval:
     Interval(median=1.0, low=1.0, high=1.0)
     """
     chance = np.random.default_rng(seed)
-    # One resample at a time: a matrix of all of them would be large for long measurements.
-    medians = [np.median(chance.choice(samples, len(samples))) for _ in range(RESAMPLES)]
+    medians = [m for n in _blocks(len(samples)) for m in np.median(chance.choice(samples, (n, len(samples))), axis=1)]
     low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(np.median(samples)), float(low), float(high))
+
+
+def _blocks(size: int) -> Iterator[int]:
+    """How many resamples to draw at once, so that long measurements do not fill the memory."""
+    block = max(1, BLOCK // size)
+    yield from (min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block))
 
 
 def spread(samples: np.ndarray) -> float:

@@ -58,12 +58,13 @@ def _summary(report: Report) -> list[Markup]:
         cards.append(_card(change(a.bytes, b.bytes), f"file size: {short(a.bytes, 'B')} → {short(b.bytes, 'B')}"))
     if report.accuracy:
         found = report.accuracy
-        cards.append(_card(f"{found.after:.2%}", f"{found.name}, before {found.before:.2%}"))
+        kind = "card bad" if found.after < found.before else "card"
+        cards.append(_card(f"{found.after:.2%}", f"{found.name}, before {found.before:.2%}", kind))
     return [element("p", report.verdict), element("div", *cards, class_="cards")]
 
 
-def _card(figure: str, text: str) -> Markup:
-    return element("div", element("b", figure), element("span", text), class_="card")
+def _card(figure: str, text: str, kind: str = "card") -> Markup:
+    return element("div", element("b", figure), element("span", text), class_=kind)
 
 
 def _section(table: Table) -> Markup:

@@ -1,6 +1,6 @@
 """Data movement that keeps every element: reshapes, transposes, and blocks moved between channels and space."""
 
-from onnxprune.forms import ONE, fix, multiply, reshape
+from onnxprune.forms import ONE, fix, multiply, reshape, resolve
 from onnxprune.graph import Node
 from onnxprune.rules.einop import Einop, Sizes
 from onnxprune.rules.rule import Movement
@@ -23,8 +23,9 @@ def _reshape(node: Node, trace: Trace) -> None:
         sizes[sizes.index(-1)] = total // max(known, 1)
     out = reshape(forms, sizes)
     trace.give(node.outputs[0], out)
-    # 0 copies and -1 infers: both follow by themselves.
-    trace.repair(node, 1, "shape", [f if n > 0 else None for f, n in zip(out, target, strict=True)])
+    # -1 infers, and 0 copies where the axis stays what it was: both follow by themselves.
+    follows = [n < 0 or (n == 0 and resolve(out[k]) is resolve(forms[k])) for k, n in enumerate(target)]
+    trace.repair(node, 1, "shape", [None if f else form for form, f in zip(out, follows, strict=True)])
 
 
 def _flatten(node: Node, trace: Trace) -> None:

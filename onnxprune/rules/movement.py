@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from onnxprune.forms import (
     ONE,
     Atom,
@@ -202,13 +204,18 @@ def _resize(node: Node, trace: Trace) -> None:
     named = node.attribute("axes")
     axes = [a % rank for a in named] if named else list(range(rank))
     sizes = trace.integers(node, 3)
+    scales = [1.0 if n == forms[a].size else 0.0 for a, n in zip(axes, sizes or (), strict=False)]
     if sizes is None:
         operand = 2 if node.op == "Resize" and trace.opset >= 11 else 1
         scales = trace.floats(node, operand, "scales") or []
-        sizes = [int(forms[a].size * s) for a, s in zip(axes, scales, strict=True)]
+        # As runtimes multiply, in single precision.
+        sizes = [int(np.float32(forms[a].size) * np.float32(s)) for a, s in zip(axes, scales, strict=True)]
+    elif node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise Cannot("it keeps the aspect ratio, so its sizes are not those it states")
+    cropped = node.attribute("coordinate_transformation_mode") == "tf_crop_and_resize"
     wanted: list[Form | None] = [None] * len(sizes)
     for k, (axis, n) in enumerate(zip(axes, sizes, strict=True)):
-        if n != forms[axis].size:
+        if scales[k] != 1 or cropped:
             reason = Reason(node.op, node.label, "is resampled")
             fix(forms[axis], reason)
             forms[axis] = Fixed(n, reason)

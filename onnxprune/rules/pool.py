@@ -12,9 +12,9 @@ def _pool_sizes(node: Node, trace: Trace) -> Sizes:
 
 
 def _max_pool(node: Node, trace: Trace) -> str:
-    # Indices count through the channels: with them in use, no channel can go.
+    # Indices count through the whole tensor: with them in use, nothing can go.
     indices = len(node.outputs) > 1 and node.outputs[1] in trace.graph.readers
-    return "b c! *x! -> b c *y, b c *y" if indices else "b c *x! -> b c *y, b c *y"
+    return "b! c! *x! -> b c *y, b c *y" if indices else "b c *x! -> b c *y, b c *y"
 
 
 def _global(node: Node, trace: Trace) -> str:

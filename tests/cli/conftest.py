@@ -15,10 +15,10 @@ from onnxprune.cli import application
 Run = Callable[..., Result]
 
 
-def network(width: int = 8, seed: int = 0) -> onnx.ModelProto:
+def network(width: int = 8, second: int = 6, seed: int = 0) -> onnx.ModelProto:
     """Conv, BatchNormalization, Relu, Conv, Relu, pool, Gemm; the batch has no fixed size."""
     rng = np.random.default_rng(seed)
-    shapes = {"conv1.w": (width, 3, 3, 3), "conv2.w": (6, width, 3, 3), "fc.w": (5, 6), "fc.b": (5,)}
+    shapes = {"conv1.w": (width, 3, 3, 3), "conv2.w": (second, width, 3, 3), "fc.w": (5, second), "fc.b": (5,)}
     weights = {name: rng.standard_normal(shape) / 3 for name, shape in shapes.items()}
     weights |= {f"bn.{k}": rng.uniform(0.5, 1.5, width) for k in ("s", "b", "m", "v")}
     nodes = [

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import onnx
 import pytest
 
 from onnxprune.mask import read_mask
 from tests.cli.conftest import document
+from tests.micrographs import REGISTRY
 
 DOC = (Path(__file__).parents[2] / "docs" / "files.md").read_text()
 KINDS = {
@@ -59,7 +61,7 @@ def parent_of(path: str) -> str:
 
 
 def row_of(path: str, known: dict[str, Field]) -> Field | None:
-    """The row of a path: its own, that of any name beside it, or that of what it lies in, where that may be anything."""
+    """The row of a path: its own, that of any name beside it, or of what it lies in, where that may be anything."""
     row = known.get(path) or known.get(f"{parent_of(path)}.*")
     if row or not path:
         return row
@@ -101,6 +103,20 @@ def test_mask(run, folder, options):
 def test_analysis(analysis):
     assert problems(analysis, fields("analysis.json")) == []
     assert analysis["groups"] and analysis["frozen"]
+
+
+@pytest.mark.parametrize("name", ["grouped", "attention_packed", "unknown_op", "topk_over_channels", "yolo_head"])
+def test_analysis_of(name, run, folder):
+    onnx.save(REGISTRY[name]().model, folder / "micro.onnx")
+    assert problems(document(run("analyze", "micro.onnx", "--json")), fields("analysis.json")) == []
+
+
+def test_products_name_groups(run, folder):
+    onnx.save(REGISTRY["attention_packed"]().model, folder / "micro.onnx")
+    found = document(run("analyze", "micro.onnx", "--json"))
+    names = [group["name"] for group in found["groups"]]
+    assert found["products"] and len(found["products"][0]["factors"]) > 1
+    assert {name for axis in found["products"] for factor in axis["factors"] for name in factor} <= set(names)
 
 
 def test_report(run, folder, pruned):

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 Arrays = dict[str, np.ndarray | None]
-NEWEST = 22
+NEWEST = 24
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,7 @@ def _kind(array: np.ndarray) -> int:
     return helper.np_dtype_to_tensor_dtype(array.dtype)
 
 
-def case(
-    op: str, free: str, inputs: dict[str, Any], *, opset: int = NEWEST, outputs: int = 1, **more: Any
-) -> Case:
+def case(op: str, free: str, inputs: dict[str, Any], *, opset: int = NEWEST, outputs: int = 1, **more: Any) -> Case:
     """A `Case`; a tuple among the inputs is a shape, filled with normal values, a list is int64.
 
     `reason` and `note` are the case's, all further keywords are the node's attributes.
@@ -97,11 +95,6 @@ def drawn(name: str, shape: tuple[int, ...], low: float | None = None, high: flo
 
 
 def versions(op: str) -> list[int]:
-    """Opsets from 7 on in which the operator changed, and the first of them it is in."""
-    since = {s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.name == op and s.domain == ""}
-    usable = sorted({max(7, s) for s in since if s <= NEWEST})
-    before = [s for s in since if s <= 7]
-    return usable if before or min(since) > 7 else [v for v in usable if v >= min(since)]
-
-
-FLOAT = TensorProto.FLOAT
+    """The opsets from 7 on in which the operator changed; 7 itself for what is older."""
+    history = [s for s in onnx.defs.get_all_schemas_with_history() if s.name == op and s.domain == ""]
+    return sorted({max(7, s.since_version) for s in history if s.since_version <= NEWEST and not s.deprecated})

@@ -1,0 +1,165 @@
+"""Paired timing: who is faster, by how much, and how sure that is."""
+
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import onnxprune
+from onnxprune.errors import ModelError, UsageError
+from onnxprune.latency import Plan, compare
+from onnxprune.latency.disk import disk_bytes, model_files
+from onnxprune.latency.paired import MIN_ROUNDS, _measure, _names
+from onnxprune.latency.statistic import median_interval, spread
+
+QUICK = Plan(rounds=4, warm_up=1, threads=1)
+
+
+def perceptron(width: int, inputs: int = 64, outputs: int = 4) -> onnx.ModelProto:
+    """Two layers of `width` units between a symbolic batch of inputs and outputs."""
+    rng = np.random.default_rng(0)
+    shapes = {"w1": (inputs, width), "w2": (width, outputs)}
+    weights = [numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), n) for n, s in shapes.items()]
+    nodes = [helper.make_node("MatMul", ["x", "w1"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
+    nodes.append(helper.make_node("MatMul", ["b", "w2"], ["y"]))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", inputs])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", outputs])
+    graph = helper.make_graph(nodes, "net", [x], [y], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Build, save and load a perceptron."""
+
+    def make(name: str, **sizes: int) -> onnxprune.Model:
+        onnx.save(perceptron(**sizes), tmp_path / name)
+        return onnxprune.load(tmp_path / name)
+
+    return make
+
+
+def test_the_larger_model_is_slower(model):
+    small, large = model("small.onnx", width=64), model("large.onnx", width=4096)
+    found = compare([small, large], replace(QUICK, rounds=15, sizes={"batch": 64}))
+    assert found.models[1].ratio.low > 1.5
+    assert found.models[1].seconds.median > found.models[0].seconds.median > 0
+    assert (found.models[0].ratio.low, found.models[0].ratio.high) == (1, 1)
+
+
+def test_costs_and_sizes_are_told(model):
+    found = compare([model("a.onnx", width=8), model("b.onnx", width=16)], replace(QUICK, sizes={"batch": 3}))
+    first, second = found.models
+    assert (first.name, first.params, first.macs) == ("a.onnx", 8 * 68, 3 * 8 * 68)
+    assert (second.name, second.params, second.macs) == ("b.onnx", 16 * 68, 3 * 16 * 68)
+    assert second.bytes > first.bytes > 8 * 68 * 4
+
+
+def test_equal_models_give_equal_outputs(model):
+    a = model("a.onnx", width=8)
+    assert compare([a, a, a], QUICK).models[2].difference == 0
+    assert compare([a, model("b.onnx", width=9)], QUICK).models[1].difference > 0
+
+
+def test_outputs_of_other_shapes_have_no_difference(model):
+    found = compare([model("a.onnx", width=8), model("b.onnx", width=8, outputs=5)], QUICK)
+    assert found.models[1].difference is None
+
+
+def test_json_holds_everything(model):
+    found = compare([model("a.onnx", width=8), model("b.onnx", width=9)], replace(QUICK, sizes={"*": 2}))
+    content = json.loads(json.dumps(found.to_json()))
+    assert [m["name"] for m in content["models"]] == ["a.onnx", "b.onnx"]
+    assert content["models"][0]["seconds"].keys() == {"median", "low", "high"}
+    assert (content["rounds"], content["threads"], content["sizes"]) == (4, 1, {"*": 2})
+    assert content["noisy"] == found.noisy
+
+
+def test_models_called_alike_go_by_their_paths(tmp_path, model):
+    (tmp_path / "b").mkdir()
+    a, b = model("m.onnx", width=8), model("b/m.onnx", width=8)
+    assert _names([a, b]) == [str(a.path), str(b.path)]
+    assert _names([a]) == ["m.onnx"]
+
+
+def test_one_model_is_refused(model):
+    with pytest.raises(UsageError, match="expected two or more models to compare, got 1"):
+        compare([model("a.onnx", width=8)], QUICK)
+
+
+def test_other_inputs_are_refused(model):
+    pair = [model("a.onnx", width=8), model("b.onnx", width=8, inputs=65)]
+    with pytest.raises(UsageError, match=r"b\.onnx: its inputs are x \['batch', 65\], those of .* x \['batch', 64\]"):
+        compare(pair, QUICK)
+
+
+def test_a_model_that_does_not_run_is_refused(tmp_path, model):
+    proto = perceptron(8)
+    proto.graph.node[1].op_type = "Mish"  # not in this opset
+    onnx.save(proto, tmp_path / "bad.onnx")
+    bad = onnxprune.Model(proto, tmp_path / "bad.onnx")
+    with pytest.raises(ModelError, match=r"bad\.onnx does not run in onnxruntime: ") as caught:
+        compare([model("a.onnx", width=8), bad], QUICK)
+    assert "\n" not in caught.value.what
+
+
+def test_models_take_turns_in_alternating_order():
+    order: list[str] = []
+    runs = [lambda: order.append("a"), lambda: order.append("b"), lambda: order.append("c")]
+    times = _measure(runs, Plan(rounds=3, warm_up=1), lambda share: None)
+    assert "".join(order) == "abc" + "abc" + "cba" + "abc"
+    assert times.shape == (3, 3) and (times > 0).all()
+
+
+def test_times_belong_to_their_models():
+    times = _measure([lambda: None, lambda: time.sleep(0.002)], Plan(rounds=4, warm_up=0), lambda share: None)
+    assert (times[:, 1] > 0.002).all() and (times[:, 0] < 0.002).all()
+
+
+def test_time_is_a_budget_and_a_few_rounds_the_least():
+    start = time.perf_counter()
+    times = _measure([lambda: time.sleep(0.001)], Plan(seconds=0.2, warm_up=0), lambda share: None)
+    assert len(times) > MIN_ROUNDS and 0.2 <= time.perf_counter() - start < 2
+    assert len(_measure([lambda: None], Plan(seconds=0, warm_up=0), lambda share: None)) == MIN_ROUNDS
+
+
+@pytest.mark.parametrize("plan", [Plan(rounds=8), Plan(seconds=0.05)])
+def test_progress_rises_to_one(plan):
+    shares: list[float] = []
+    _measure([lambda: time.sleep(0.002)], plan, shares.append)
+    assert shares == sorted(shares) and shares[0] < 0.2 and shares[-1] == 1
+
+
+def test_the_interval_holds_the_median_and_narrows():
+    rng = np.random.default_rng(0)
+    few, many = (median_interval(rng.normal(10, 1, n)) for n in (20, 2000))
+    assert few.low < few.median < few.high and many.low < many.median < many.high
+    assert many.high - many.low < (few.high - few.low) / 3
+    assert median_interval(np.array([1.0, 5.0, 2.0])).median == 2
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    found = [median_interval(rng.exponential(1, 31)) for _ in range(100)]
+    covered = sum(i.low <= np.log(2) <= i.high for i in found)
+    assert 88 <= covered <= 100
+
+
+def test_the_interval_is_the_same_every_time():
+    samples = np.random.default_rng(0).normal(size=50)
+    assert median_interval(samples) == median_interval(samples)
+
+
+def test_spread_is_relative():
+    assert spread(np.array([8.0, 10.0, 12.0])) == pytest.approx(0.2)
+    assert spread(np.zeros(3)) == 0
+
+
+def test_data_files_count(tmp_path):
+    onnx.save(perceptron(8), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    assert [path.name for path in model_files(tmp_path / "m.onnx")] == ["m.onnx", "w.bin"]
+    assert disk_bytes(tmp_path / "m.onnx") == sum((tmp_path / name).stat().st_size for name in ("m.onnx", "w.bin"))
