@@ -1,10 +1,8 @@
 """Nine real trained models from six exporters: analyzed, pruned and exact, or frozen with the reasons named."""
 
 import json
-import re
 import sys
 import tempfile
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +11,7 @@ import onnxprune
 from benchmarks.common import all_of, arguments, judge, load_module, record
 from benchmarks.record import Benchmark, Check, Column, Record, Row
 from onnxprune.analysis import Analysis
+from onnxprune.report.data import frozen_reasons
 
 KEEP = 0.5
 REASONS = 3
@@ -65,10 +64,9 @@ def _trained(folder: Path, entry: dict) -> Trained:
     return Trained(folder / f"{entry['name']}.onnx", sizes, entry["producer"], entry["opset"]["ai.onnx"])
 
 
-def frequent_reasons(analysis: Analysis) -> str:
-    """Why axes are frozen, the most frequent reasons first; names of nodes and tensors left out."""
-    counted = Counter(re.sub(r"(^| )'[^']*'", "", axis.reason).strip(" :") for axis in analysis.frozen)
-    return "; ".join(f"{reason} ({times})" for reason, times in counted.most_common(REASONS))
+def main_reasons(analysis: Analysis) -> str:
+    """Why axes are frozen, the most frequent reasons first."""
+    return "; ".join(f"{r.op} {r.reason} ({r.axes})".strip() for r in frozen_reasons(analysis)[:REASONS])
 
 
 def prune(analysis: Analysis, model: Trained, oracle: ModuleType) -> Row:
@@ -94,7 +92,7 @@ def measure(model: Trained, oracle: ModuleType) -> Row:
         "opset": model.opset,
         "groups": len(analysis.groups),
         "frozen": len(analysis.frozen),
-        "reasons": frequent_reasons(analysis),
+        "reasons": main_reasons(analysis),
         "unexplained": sum(not axis.reason for axis in analysis.frozen),
     }
     return facts | prune(analysis, model, oracle)

@@ -1,11 +1,12 @@
 """One wrong index must be noticed: in the pruned file under the right mask, and in the mask of the right file.
 
 Every model is pruned at keep 0.5 and saved. Then, in one weight that consumes a group's channels, a kept slice is
-replaced by a removed one; and, the other way, one kept unit of the mask's largest group changes places with a removed
-one. `verify` must refuse both.
+replaced by a removed one: `onnxprune verify` must exit with 1. The other way round, one kept unit of the mask's largest
+group changes places with a removed one: the certificate must say that the file is not exact.
 """
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,17 +18,18 @@ import onnx
 from onnx import numpy_helper
 
 import onnxprune
-from benchmarks.common import add_models, all_of, arguments, record, zoo_models
+from benchmarks.common import add_models, all_of, arguments, command_line, record, zoo_models
 from benchmarks.corpus import trained_models
 from benchmarks.peers import PEERS
 from benchmarks.record import Benchmark, Check, Column, Record, Row
 from onnxprune.analysis import Analysis
-from onnxprune.graph import Graph, Model
+from onnxprune.graph import Graph
 from onnxprune.groups import keep_mask
 from onnxprune.mask import Mask, fit_mask, make_mask
 from tests.micrographs import REGISTRY
 
 KEEP = 0.5
+NOTHING = "nothing to remove"
 
 BENCHMARK = Benchmark(
     name="corruption",
@@ -35,11 +37,11 @@ BENCHMARK = Benchmark(
     columns=(
         Column("model", "name"),
         Column("right file accepted", "accepted"),
-        Column("changed weight", "weight"),
-        Column("wrong file refused", "file_refused"),
-        Column("difference of outputs", "file_error", ".1e"),
+        Column("weight with one wrong index", "weight"),
+        Column("exit of verify", "exit", "d"),
+        Column("outputs differ by", "file_error", ".1e"),
         Column("wrong mask refused", "mask_refused"),
-        Column("difference of outputs", "mask_error", ".1e"),
+        Column("outputs differ by", "mask_error", ".1e"),
     ),
     needs=("zoo", "corpus"),
 )
@@ -94,14 +96,14 @@ def wrong_weights(analysis: Analysis, mask: Mask) -> Iterator[tuple[str, int, np
             yield tensor, axis, wrong
 
 
-def corrupted(path: Path, analysis: Analysis, mask: Mask) -> tuple[str, Model]:
-    """The pruned file's model with one wrong slice, by way of a file, and where it is wrong."""
+def corrupt(path: Path, analysis: Analysis, mask: Mask, out: Path) -> str:
+    """Write the pruned file with one wrong slice, and say where it is wrong."""
     tensor, axis, wrong = next(wrong_weights(analysis, mask))
     model = onnxprune.load(path)
     stored = Graph(model).stored[tensor]
     stored.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(wrong), stored.name))
-    onnxprune.save(model, path.with_name("corrupted.onnx"))
-    return f"{tensor}[{axis}]", onnxprune.load(path.with_name("corrupted.onnx"))
+    onnxprune.save(model, out)
+    return f"{tensor}[{axis}]"
 
 
 def altered(analysis: Analysis, mask: Mask) -> Mask:
@@ -121,33 +123,39 @@ def measure(subject: Subject) -> Row:
         analysis = onnxprune.analyze(onnxprune.load(subject.place(folder)), sizes=subject.sizes)
         mask = onnxprune.choose(analysis, keep=KEEP)
         if not any(group.removed for group in mask.groups):
-            return {"weight": "nothing to remove"}
+            return {"weight": NOTHING}
         onnxprune.save(onnxprune.apply(analysis.model, mask, verify=False, analysis=analysis), folder / "pruned.onnx")
-        return judged(analysis, mask, folder / "pruned.onnx")
+        return of_right_file(analysis, mask, folder) | of_wrong_file(analysis, mask, folder)
 
 
-def judged(analysis: Analysis, mask: Mask, path: Path) -> Row:
-    """What `verify` says of the right file, of a wrong one, and of the right one under a wrong mask."""
-    pruned = onnxprune.load(path)
-    weight, wrong = corrupted(path, analysis, mask)
-    cases = {"right": (pruned, mask), "file": (wrong, mask), "mask": (pruned, altered(analysis, mask))}
-    found = {name: onnxprune.verify(analysis.model, *case, analysis=analysis) for name, case in cases.items()}
-    return {
-        "weight": weight,
-        "accepted": found["right"].exact,
-        "file_refused": not found["file"].exact,
-        "file_error": found["file"].error,
-        "mask_refused": not found["mask"].exact,
-        "mask_error": found["mask"].error,
-    }
+def of_right_file(analysis: Analysis, mask: Mask, folder: Path) -> Row:
+    """What the library says of the pruned file under the right mask and under a wrong one."""
+    pruned = onnxprune.load(folder / "pruned.onnx")
+    right, wrong = (
+        onnxprune.verify(analysis.model, pruned, m, analysis=analysis) for m in (mask, altered(analysis, mask))
+    )
+    return {"accepted": right.exact, "mask_refused": not wrong.exact, "mask_error": wrong.error}
+
+
+def of_wrong_file(analysis: Analysis, mask: Mask, folder: Path) -> Row:
+    """What the command line says of a pruned file with one wrong index."""
+    weight = corrupt(folder / "pruned.onnx", analysis, mask, folder / "corrupted.onnx")
+    (folder / "mask.json").write_text(json.dumps(mask.to_json()))
+    sizes = [word for name, size in analysis.sizes.items() for word in ("--size", f"{name}={size}")]
+    files = (analysis.model.path or folder, folder / "corrupted.onnx", "--mask", folder / "mask.json")
+    done = command_line("verify", *files, *sizes, "--json")
+    found = json.loads(done.stdout)
+    return {"weight": weight, "exit": done.returncode, "file_error": found.get("error")}
 
 
 def checks(results: Record) -> list[Check]:
     """All wrong files and masks refused, and all right files accepted."""
-    rows = [row for row in results.rows.values() if row.get("weight") != "nothing to remove"]
-    figures = {"accepted": "right files accepted", "file_refused": "wrong files refused"}
-    figures |= {"mask_refused": "wrong masks refused"}
-    return [all_of(figure, [row.get(key, False) for row in rows], len(rows)) for key, figure in figures.items()]
+    rows = [row for row in results.rows.values() if row.get("weight") != NOTHING]
+    return [
+        all_of("right files accepted", [row.get("accepted", False) for row in rows], len(rows)),
+        all_of("files with one wrong index refused (exit 1)", [row.get("exit") == 1 for row in rows], len(rows)),
+        all_of("masks with one wrong index refused", [row.get("mask_refused", False) for row in rows], len(rows)),
+    ]
 
 
 def main() -> int:

@@ -1,10 +1,9 @@
 """The exam's 26 models at keep 0.5: exact by the independent oracle, and as much removed as the best rival removes.
 
-Every model is pruned once by l1, verified and saved; the oracle judges the saved file. Three random masks per model
-follow, each judged on inputs of its own seed. With `--cli` the l1 file comes from the command line.
+Every model is pruned once with the command line, by l1 and verified; the oracle judges the file. Random masks of
+three seeds follow, each judged on inputs of its own seed.
 """
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -14,7 +13,6 @@ import onnxprune
 from benchmarks.common import add_models, all_of, arguments, command_line, judge, load_module, record, zoo_models
 from benchmarks.peers import PEERS
 from benchmarks.record import Benchmark, Check, Column, Record, Row
-from onnxprune.analysis import Analysis
 
 KEEP = 0.5
 SEEDS = (0, 1, 2)
@@ -37,25 +35,16 @@ BENCHMARK = Benchmark(
 )
 
 
-def prune_by_library(path: Path, out: Path) -> Analysis:
-    """Prune a file by l1 into another, verified."""
-    model = onnxprune.load(path)
-    analysis = onnxprune.analyze(model)
-    mask = onnxprune.choose(analysis, keep=KEEP, score="l1")
-    onnxprune.save(onnxprune.apply(model, mask, analysis=analysis), out)
-    return analysis
-
-
-def prune_by_command(path: Path, out: Path) -> Analysis:
-    """The same with the command line."""
+def prune_by_command(path: Path, out: Path) -> None:
+    """`onnxprune prune MODEL --keep 0.5 -o OUT`, which verifies before it writes."""
     done = command_line("prune", path, "--keep", KEEP, "-o", out, "--json")
     if done.returncode:
-        raise RuntimeError(f"exit {done.returncode}: {done.stderr or done.stdout}")
-    return onnxprune.analyze(onnxprune.load(path))
+        raise RuntimeError(f"exit {done.returncode}: {done.stdout or done.stderr}")
 
 
-def random_masks(analysis: Analysis, path: Path, out: Path, oracle: ModuleType) -> list[Row]:
+def random_masks(path: Path, out: Path, oracle: ModuleType) -> list[Row]:
     """The oracle's findings on a random mask of every seed, on inputs of the same seed."""
+    analysis = onnxprune.analyze(onnxprune.load(path))
     found = []
     for seed in SEEDS:
         mask = onnxprune.choose(analysis, keep=KEEP, score="random", seed=seed)
@@ -64,13 +53,13 @@ def random_masks(analysis: Analysis, path: Path, out: Path, oracle: ModuleType) 
     return found
 
 
-def measure(name: str, path: Path, oracle: ModuleType, cli: bool) -> Row:
+def measure(name: str, path: Path, oracle: ModuleType) -> Row:
     """One model's row."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "pruned.onnx"
-        analysis = (prune_by_command if cli else prune_by_library)(path, out)
+        prune_by_command(path, out)
         found = judge(oracle, path, out)
-        chance = random_masks(analysis, path, Path(folder) / "random.onnx", oracle)
+        chance = random_masks(path, Path(folder) / "random.onnx", oracle)
     peer = PEERS[name]
     return {
         "removed": found["removed"],
@@ -93,21 +82,15 @@ def checks(results: Record) -> list[Check]:
     return [all_of(figure, results.flags(key), len(PEERS)) for key, figure in figures.items()]
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = arguments(BENCHMARK)
-    add_models(parser)
-    parser.add_argument("--cli", action="store_true", help="prune with the `onnxprune` command, not the library")
-    return parser.parse_args()
-
-
 def main() -> int:
     """Measure all models; 1 if the claim fails."""
-    args = parse()
+    parser = arguments(BENCHMARK)
+    add_models(parser)
+    args = parser.parse_args()
     oracle = load_module(args.exam / "oracle.py")
-    results = record(BENCHMARK, args, keep=KEEP, seeds=SEEDS, cli=args.cli)
+    results = record(BENCHMARK, args, keep=KEEP, seeds=SEEDS)
     for name, path in zoo_models(args.zoo, args.models, list(PEERS)).items():
-        results.add(name, lambda name=name, path=path: measure(name, path, oracle, args.cli))
+        results.add(name, lambda name=name, path=path: measure(name, path, oracle))
     return results.finish(checks(results))
 
 

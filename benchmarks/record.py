@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from onnxprune.environment import describe
@@ -174,18 +176,24 @@ def _clean(message: str) -> str:
 
 
 def show(benchmark: Benchmark, rows: Sequence[Row], checks: Sequence[Check]) -> None:
-    """Print the table and the checks."""
-    console = Console(width=150)
-    table = Table(*[c.title for c in benchmark.columns], title=benchmark.claim)
-    for row in rows:
-        table.add_row(*(c.text(row) for c in benchmark.columns))
-    console.print(table)
+    """Print the table, the failed rows and the checks."""
+    print_table(benchmark.claim, benchmark.columns, rows)
     for row in rows:
         if "failure" in row:
-            console.print(f"{row['name']}: {row['failure']}", style="red", markup=False)
+            print(f"{row['name']}: {row['failure']}")
     for check in checks:
         mark = "pass" if check.passed else "FAIL"
-        console.print(f"{mark}  {check.figure}: {check.measured} (required: {check.required})", markup=False)
+        print(f"{mark}  {check.figure}: {check.measured} (required: {check.required})")
+
+
+def print_table(title: str, columns: Sequence[Column], rows: Sequence[Row]) -> None:
+    """A table on the terminal."""
+    table = Table(title=title)
+    for k, column in enumerate(columns):
+        table.add_column(column.title, justify="right" if k else "left")
+    for row in rows:
+        table.add_row(*(escape(column.text(row)) for column in columns))
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
 
 
 def markdown(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> str:

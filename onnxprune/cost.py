@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 from onnxprune.forms import Atom, Fixed, Form, atoms
@@ -66,12 +67,20 @@ class CostModel:
         """The cost when `kept[a]` elements of every atom stay (all, for atoms it does not name)."""
         return Cost(sum(t.value(kept) for t in self.params), sum(t.value(kept) for t in self.macs))
 
+    @cached_property
+    def _by_atom(self) -> tuple[dict[Atom, list[Term]], dict[Atom, list[Term]]]:
+        tables: tuple[dict[Atom, list[Term]], dict[Atom, list[Term]]] = ({}, {})
+        for table, terms in zip(tables, (self.params, self.macs), strict=True):
+            for term in terms:
+                for atom in {a for f in term.forms for a in atoms(f)}:
+                    table.setdefault(atom, []).append(term)
+        return tables
+
     def about(self, group: Iterable[Atom]) -> CostModel:
         """The part of the cost that depends on these atoms."""
-        wanted = set(group)
         part = object.__new__(CostModel)
+        wanted = list(group)
         part.params, part.macs = (
-            [t for t in terms if any(a in wanted for f in t.forms for a in atoms(f))]
-            for terms in (self.params, self.macs)
+            list({id(t): t for a in wanted for t in table.get(a, ())}.values()) for table in self._by_atom
         )
         return part

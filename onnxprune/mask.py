@@ -127,11 +127,13 @@ def read_mask(path: Path) -> Mask:
 
 
 def _read_group(entry: Mapping[str, Any]) -> GroupMask:
-    size = int(entry["size"])
-    removed = tuple((int(a), int(b)) for a, b in entry["removed"])
-    if any(not 0 <= a < b <= size for a, b in removed):
-        raise ValueError(f"group {entry['name']!r} has removed units outside [0, {size})")
-    return GroupMask(str(entry["name"]), size, str(entry["structure"]), removed)
+    name, size = entry["name"], entry["size"]
+    ends = [end for removed in entry["removed"] for end in removed]
+    if any(type(n) is not int for n in (size, *ends)) or any(len(r) != 2 for r in entry["removed"]):
+        raise ValueError(f"group {name!r}: sizes are whole numbers, ranges are pairs of them")
+    if ends != sorted(ends) or any(a == b for a, b in entry["removed"]) or not all(0 <= e <= size for e in ends):
+        raise ValueError(f"group {name!r}: ranges ascend within [0, {size})")
+    return GroupMask(str(name), size, str(entry["structure"]), tuple((a, b) for a, b in entry["removed"]))
 
 
 def fit_mask(analysis: Analysis, mask: Mask) -> tuple[dict[Atom, np.ndarray], bool]:
@@ -141,7 +143,7 @@ def fit_mask(analysis: Analysis, mask: Mask) -> tuple[dict[Atom, np.ndarray], bo
         MaskError: the mask is for another network, or empties a group.
     """
     matched = mask.fingerprint != analysis.fingerprint
-    if matched or [g.name for g in mask.groups] != [g.name for g in analysis.groups]:
+    if matched or [(g.name, g.size) for g in mask.groups] != [(g.name, g.size) for g in analysis.groups]:
         _match(analysis, mask)
     kept: dict[Atom, np.ndarray] = {}
     for group, entry in zip(analysis.groups, mask.groups, strict=True):

@@ -36,7 +36,7 @@ def slice_model(analysis: Analysis, mask: Mask) -> Model:
     trace = analysis.trace
     edits = Edits(trace, kept)
     proto, arrays = _copy(analysis.model, edits)
-    provenance = {"mask": mask.digest, "fingerprint": mask.fingerprint, "by_structure": matched, **mask.provenance}
+    provenance = {**mask.provenance, "mask": mask.digest, "fingerprint": mask.fingerprint, "by_structure": matched}
     _set_metadata(proto, provenance)
     return Model(proto, analysis.model.path, arrays)
 

@@ -221,17 +221,31 @@ class Trace:
         return None if array is None else [int(v) for v in array.ravel()]
 
     def floats(self, node: Node, operand: int, attribute: str = "") -> list[float] | None:
-        """Like `integers`, for scales."""
+        """Like `integers`, for scales, which may also be computed from constants."""
         if attribute and attribute in node.attributes:
             return [float(v) for v in node.attributes[attribute]]
         name = node.input(operand)
         if not name:
             return None
-        value = self.values.get(name)
-        array = value.array if value is not None else self.graph.small_array(name)
+        array = self._constant(name)
         if array is None:
             raise Cannot(f"its input {name!r} is computed at run time")
+        for form in self.axes(name):
+            fix(form, Reason(node.op, node.label, f"reads the numbers in {name!r}"))
         return [float(v) for v in np.ravel(array)]
+
+    def _constant(self, name: str) -> np.ndarray | None:
+        """A small tensor that stored ones alone determine."""
+        if name in self.values:
+            return self.values[name].array
+        if name in self.graph.stored:
+            return self.graph.small_array(name)
+        node = self.graph.producers.get(name)
+        if node is None or name not in self.roots or node.op not in OPERATIONS:
+            return None
+        arrays = [self._constant(n) for n in node.inputs]
+        known = [a for a in arrays if a is not None]
+        return OPERATIONS[node.op](node, known) if len(known) == len(arrays) else None
 
     def repair(self, node: Node, operand: int, attribute: str, wanted: Sequence[Form | None]) -> None:
         """Ask for sizes to be rewritten where the node states them."""

@@ -30,6 +30,7 @@ from onnxprune.errors import ModelError, VerificationError
 from onnxprune.files import write_model
 from onnxprune.graph import Graph, Model
 from onnxprune.groups import Kept, keep_mask
+from onnxprune.lazy import nonfinite_tensors
 from onnxprune.mask import Mask, fit_mask
 from onnxprune.slicing import slice_model
 from onnxprune.surgery import masked_reference
@@ -37,6 +38,7 @@ from onnxprune.trace import Contraction, Trace
 
 TOLERANCE = {1: 1e-4, 10: 2e-2, 11: 1e-9, 16: 1e-1}
 SEEDS = (0, 1)
+ATTEMPTS = 32
 PROTOBUF_LIMIT = 2**31 - 2**20
 
 Feeds = dict[str, np.ndarray]
@@ -89,6 +91,12 @@ class Certificate:
             return
         if not self.same_graph:
             raise VerificationError(f"the pruned model is not what the mask says: {self.first_difference}", REMOVE)
+        if self.error <= self.tolerance:
+            raise VerificationError(
+                f"the check could not have failed: another input changes the outputs by {self.input_effect:.2e} of "
+                f"their range, the mask by {self.mask_effect:.2e}, one wrong channel by {self.corruption}",
+                "give sizes of symbolic dimensions at which the model works (--size NAME=N), or trained weights",
+            )
         raise VerificationError(
             f"outputs differ from the masked original by {self.error:.2e} of their range "
             f"(allowed {self.tolerance:.0e}); mask effect {self.mask_effect:.2e}, inputs {self.input_effect:.2e}, "
@@ -97,6 +105,7 @@ class Certificate:
         )
 
 
+NOT_RUNNING = "name the sizes of its symbolic dimensions (--size NAME=N), or check it with `onnx.checker`"
 REMOVE = "do not use it; prune again from the original, and report this if it stays"
 
 
@@ -135,13 +144,14 @@ def _measure(analysis: Analysis, pruned: Model, mask: Mask) -> dict[str, Any]:
     kept, _ = fit_mask(analysis, mask)
     feeds = [random_inputs(model, seed, analysis.sizes) for seed in SEEDS]
     dense = run(model, feeds)
+    _require_finite(dense, model)
     masked = run(Model(masked_reference(model, trace, kept)), feeds) if kept else dense
     small = run(pruned, feeds)
     corruption = None
     if kept:
         corruption = 0.0
-        # Some channel may really make no difference: a few are tried.
-        for contraction in _masked(trace, kept)[:5]:
+        # Some channel may really make no difference: others are tried.
+        for contraction in _masked(trace, kept)[:ATTEMPTS]:
             wrong = run(Model(masked_reference(model, trace, kept, [contraction])), feeds[:1])
             corruption = max(corruption, relative_difference(masked[0], wrong[0]))
             if corruption > 0:
@@ -152,6 +162,14 @@ def _measure(analysis: Analysis, pruned: Model, mask: Mask) -> dict[str, Any]:
         "input_effect": relative_difference(dense[0], dense[1]),
         "corruption": corruption,
     }
+
+
+def _require_finite(outputs: list[Outputs], model: Model) -> None:
+    if all(np.isfinite(x).all() for out in outputs for x in out if x.dtype.kind == "f"):
+        return
+    names = nonfinite_tensors(model.proto, model.base)
+    where = f"tensors {', '.join(map(repr, names[:3]))} hold NaN or infinity" if names else "by overflow"
+    raise ModelError(f"the original's outputs are not finite: {where}", "export the model with finite weights")
 
 
 def _masked(trace: Trace, kept: Kept) -> list[Contraction]:
@@ -205,7 +223,7 @@ def run(model: Model, feeds: Sequence[Feeds]) -> list[Outputs]:
     except Exception as error:  # onnxruntime raises types of its own, none of them public
         name = model.path or "the model"
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{name} does not run in onnxruntime: {line}", "check it with `onnx.checker`") from error
+        raise ModelError(f"{name} does not run in onnxruntime: {line}", NOT_RUNNING) from error
 
 
 @contextmanager
