@@ -70,7 +70,7 @@ def _read(node: Node, trace: Trace) -> None:
             raise Cannot("no rule for this operator")
         rule.read(node, trace)
         if any(name and name not in trace.forms for name in node.outputs):
-            raise Cannot("it has more results than its rule covers")
+            raise Cannot("it has more outputs than its rule covers")
     except (Cannot, FormError) as error:
         _freeze_node(node, trace, str(error))
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:

@@ -19,7 +19,7 @@ from onnx import TensorProto
 
 from onnxprune.errors import ModelError
 
-CHUNK = 2 << 20  # bytes; larger is no faster and falls out of the CPU's cache
+CHUNK = 1 << 20  # bytes; larger is no faster and falls out of the CPU's cache
 _WRITE = 256 << 10  # bytes; for writes of megabytes Linux looks for free memory in one piece, up to 3 times slower
 _PAGE = 4096
 _LARGE = 1 << 20

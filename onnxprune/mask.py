@@ -132,7 +132,7 @@ def _read_group(entry: Mapping[str, Any]) -> GroupMask:
     if any(type(n) is not int for n in (size, *ends)) or any(len(r) != 2 for r in entry["removed"]):
         raise ValueError(f"group {name!r}: sizes are whole numbers, ranges are pairs of them")
     if ends != sorted(ends) or any(a == b for a, b in entry["removed"]) or not all(0 <= e <= size for e in ends):
-        raise ValueError(f"group {name!r}: ranges ascend within [0, {size})")
+        raise ValueError(f"group {name!r} has removed units outside [0, {size}), or ranges that do not ascend")
     return GroupMask(str(name), size, str(entry["structure"]), tuple((a, b) for a, b in entry["removed"]))
 
 

@@ -159,7 +159,7 @@ def _edit_nodes(graph: GraphProto, edits: Edits, model: Model) -> None:
 
 def _set_constant(node: NodeProto, array: np.ndarray) -> None:
     del node.attribute[:]
-    tensor = numpy_helper.from_array(np.ascontiguousarray(array))
+    tensor = numpy_helper.from_array(np.asarray(array, order="C"))
     node.attribute.add(name="value", type=AttributeProto.TENSOR).t.CopyFrom(tensor)
 
 
@@ -180,10 +180,10 @@ def _set_input(graph: GraphProto, edits: Edits, index: int, slot: int, value: np
             _set_constant(graph.node[source.constant_nodes[name]], value)
             return
         tensor = next(t for t in graph.initializer if t.name == name)
-        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        tensor.CopyFrom(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return
     own = f"{name}/{source.nodes_by_index[index].outputs[0]}/{slot}"
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), own))
+    graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), own))
     if source.model.proto.ir_version < 4:
         # Up to IR version 3 every initializer is an input, too.
         graph.input.append(make_tensor_value_info(own, graph.initializer[-1].data_type, value.shape))

@@ -163,6 +163,8 @@ class Trace:
         value = self.values.get(name)
         if value is not None:
             return list(value.array.shape)
+        if name in self.graph.stored and name not in self.forms:
+            return list(self.graph.stored[name].dims)
         return [f.size for f in self.axes(name)]
 
     def give(self, name: str, forms: Iterable[Form]) -> None:
