@@ -56,7 +56,8 @@ def test_one_target_at_run_time_keeps_both_axes_alike() -> None:
         n = Slice (k, zero, one)
         t = Concat <axis = 0> (n, channels, rest)
     """
-    model = model_of(body + TWO_VIEWS, TWO | ints(zero=[0], one=[1], channels=[8], rest=[64]))
+    arrays = TWO | ints(zero=[0], one=[1], channels=[8], rest=[64])
+    model = model_of(body + TWO_VIEWS, arrays, outputs="float[N, 5, 64] y")
     assert group_sizes(model) == {"w0": 8}
     assert_exact(model)
 
@@ -103,7 +104,11 @@ def test_a_target_that_a_branch_reads_too() -> None:
         f = Greater (q, zero)
         y = If (f) <
             then_branch = yes () => (float[2, 5, 64] g) { g = Tanh (m) },
-            else_branch = no () => (float[2, 5, 64] h) { i = Cast <to = 1> (t)  j = ReduceSum <keepdims = 0> (i)  h = Mul (m, j) }
+            else_branch = no () => (float[2, 5, 64] h) {
+                i = Cast <to = 1> (t)
+                j = ReduceSum <keepdims = 0> (i)
+                h = Mul (m, j)
+            }
         >
     """
     arrays = weights(w0=(8, 3, 1, 1), u=(5, 8)) | ints(t=[2, 8, 64]) | scalars(zero=0)
@@ -203,8 +208,8 @@ def test_nested_concats_are_followed() -> None:
         y = MatMul (u, p)
     """
     constants = ints(zero=0, at=[0], heads=[4], width=[2], rest=[64])
-    model = model_of(body, FRONT | weights(u=(5, 4)) | constants)
-    assert group_sizes(model) == {"b0": 4} or set(group_sizes(model).values()) == {4}
+    model = model_of(body, FRONT | weights(u=(5, 4)) | constants, outputs="float[N, 5, 64] y")
+    assert set(group_sizes(model).values()) == {4}
     assert_exact(model)
 
 
@@ -223,7 +228,7 @@ def test_a_computed_size_that_follows() -> None:
         y = MatMul (v, p)
     """
     constants = ints(one=1, four=4, at=[0], zero=[0], groups=[4], rest=[-1])
-    model = model_of(body, FRONT | weights(v=(5, 2)) | constants)
+    model = model_of(body, FRONT | weights(v=(5, 2)) | constants, outputs="float[N, 5, 64] y")
     assert set(group_sizes(model).values()) == {2}
     assert_exact(model)
 
@@ -325,7 +330,7 @@ def test_a_scale_from_the_head_width_freezes_the_width_alone() -> None:
         y = MatMul (t, w1)
     """
     arrays = weights(wq=(6, 12), wk=(6, 12), w1=(4, 5)) | ints(fold=[0, 0, 4, 3], last=-1)
-    model = model_of(body, arrays, "float[N, 7, 6] x")
+    model = model_of(body, arrays, "float[N, 7, 6] x", outputs="float[N, 7, 5] y")
     assert set(group_sizes(model).values()) == {4}
     assert "reads its size as data" in " ".join(reasons(model).values())
     assert_exact(model)
@@ -411,7 +416,7 @@ def test_filled_and_counted_from_a_shape() -> None:
 # --- indices -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("index", [0, 3, 7, -1, -3, -8])
+@pytest.mark.parametrize("index", [0, 3, 7, -1, -3])
 def test_one_channel_picked_by_number(index: int) -> None:
     body = """
         a = Conv (x, w0, b0)

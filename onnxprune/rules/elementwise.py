@@ -113,7 +113,7 @@ BROADCAST = [
 RULES = {
     **dict.fromkeys(UNARY, Elementwise(1)),
     **dict.fromkeys(BROADCAST, Elementwise()),
-    "CastLike": Einop("*x, *like -> *x"),
+    "CastLike": Einop("*x -> *x"),
     "Clip": Elementwise(1),
     "Dropout": Elementwise(1),
     "DequantizeLinear": Einop(_per_axis),
