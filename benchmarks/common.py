@@ -70,6 +70,7 @@ def load_module(path: Path) -> ModuleType:
     if spec is None or spec.loader is None or not path.exists():
         raise SystemExit(f"{path.name} is not there; fix: give its folder with --{path.parent.name}")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # what it registers elsewhere lives as long as it does
     spec.loader.exec_module(module)
     return module
 

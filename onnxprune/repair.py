@@ -60,11 +60,18 @@ def plan_edits(trace: Trace, kept: Counts) -> Edits:
 
 
 def _wanted(old: np.ndarray, repair: Repair, kept: Counts) -> np.ndarray:
-    """The integers that a repair asks for."""
+    """The integers that a repair asks for.
+
+    What loses nothing keeps its number as it stands (0, -1, a size known at run time only), but for one counted
+    from the end, where something behind it may have gone.
+    """
     new = old.copy()
+    anything = any(n != atom.size for atom, n in kept.items())
     for k, form in enumerate(repair.wanted):
         if form is not None:
-            new.reshape(-1)[k] = count(form, kept)
+            size = count(form, kept)
+            if size != form.size or (anything and old.reshape(-1)[k] < 0):
+                new.reshape(-1)[k] = size
     return new
 
 

@@ -39,6 +39,7 @@ from onnxprune.trace import Contraction, Trace
 TOLERANCE = {1: 1e-4, 10: 2e-2, 11: 1e-9, 16: 1e-1}
 SEEDS = (0, 1)
 ATTEMPTS = 32
+BATCH = 3
 PROTOBUF_LIMIT = 2**31 - 2**20
 
 Feeds = dict[str, np.ndarray]
@@ -147,6 +148,7 @@ def _measure(analysis: Analysis, pruned: Model, mask: Mask) -> dict[str, Any]:
     _require_finite(dense, model)
     masked = run(Model(masked_reference(model, trace, kept)), feeds) if kept else dense
     small = run(pruned, feeds)
+    masked_more, small_more = _at_another_batch(analysis, pruned, kept)
     corruption = None
     if kept:
         corruption = 0.0
@@ -157,11 +159,29 @@ def _measure(analysis: Analysis, pruned: Model, mask: Mask) -> dict[str, Any]:
             if corruption > 0:
                 break
     return {
-        "error": max(relative_difference(a, b) for a, b in zip(masked, small, strict=True)),
+        "error": max(relative_difference(a, b) for a, b in zip(masked + masked_more, small + small_more, strict=True)),
         "mask_effect": max(relative_difference(a, b) for a, b in zip(dense, masked, strict=True)),
         "input_effect": relative_difference(dense[0], dense[1]),
         "corruption": corruption,
     }
+
+
+def _at_another_batch(analysis: Analysis, pruned: Model, kept: Kept) -> tuple[list[Outputs], list[Outputs]]:
+    """Outputs of the masked and the pruned model for another batch size, where the inputs leave it open.
+
+    What was read at one batch size must not have been written into the graph.
+    """
+    model = analysis.model
+    dims = [v.type.tensor_type.shape.dim for v in Graph(model).inputs]
+    names = {d[0].dim_param for d in dims if d and d[0].dim_param}
+    if not names or not kept:
+        return [], []
+    feeds = [random_inputs(model, SEEDS[-1] + 1, {**analysis.sizes, **dict.fromkeys(names, BATCH)})]
+    try:
+        run(model, feeds)
+    except ModelError:  # the original is made for one size only
+        return [], []
+    return run(Model(masked_reference(model, analysis.trace, kept)), feeds), run(pruned, feeds)
 
 
 def _require_finite(outputs: list[Outputs], model: Model) -> None:
