@@ -8,7 +8,6 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PureWindowsPath
@@ -146,16 +145,13 @@ def write_data(file: BinaryIO, tensors: Iterable[Iterable[memoryview]], sizes: I
         The offset of every tensor, and the SHA-256 of the whole file in hex.
     """
     digest, offsets, end = hashlib.sha256(), [], 0
-    with ThreadPoolExecutor(1) as hasher:
-        for pieces, size in zip(tensors, sizes, strict=True):
-            padding = -end % (_LARGE_ALIGNMENT if size >= _LARGE else _PAGE)
-            offsets.append(end + padding)
-            for piece in chain([memoryview(bytes(padding))], pieces):
-                # Hashing takes as long as writing; both at once, and done before the piece's buffer is used again.
-                hashed = hasher.submit(digest.update, piece)
-                write_all(file, piece)
-                hashed.result()
-            end = offsets[-1] + size
+    for pieces, size in zip(tensors, sizes, strict=True):
+        padding = -end % (_LARGE_ALIGNMENT if size >= _LARGE else _PAGE)
+        offsets.append(end + padding)
+        for piece in chain([memoryview(bytes(padding))], pieces):
+            digest.update(piece)
+            write_all(file, piece)
+        end = offsets[-1] + size
     return offsets, digest.hexdigest()
 
 

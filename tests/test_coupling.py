@@ -185,10 +185,7 @@ NESTED = """
         ("e = Conv (s, w2)", {}),
         ("r = ReduceSum <keepdims = 0> (s) e = Mul (c, r)", {}),
         ("r = ReduceSum <keepdims = 0> (w0) e = Mul (c, r)", {}),
-        (
-            NESTED,
-            {},
-        ),
+        (NESTED, {}),
     ],
     ids=["activation", "sum of it", "weight", "nested"],
 )

@@ -127,6 +127,8 @@ def _sum_over(array: np.ndarray, axis: int) -> np.ndarray:
     """Sums over all axes but one, as products with ones, which run at memory speed."""
     before = int(np.prod(array.shape[:axis]))
     cube = np.ascontiguousarray(array).reshape(before, array.shape[axis], -1)
+    if cube.shape[2] == 1:
+        return (np.ones(before, cube.dtype) @ cube[:, :, 0]).astype(np.float64)
     ones = np.ones(cube.shape[2], cube.dtype)
     return (cube.reshape(-1, cube.shape[2]) @ ones).reshape(before, -1).sum(axis=0, dtype=np.float64)
 

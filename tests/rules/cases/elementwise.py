@@ -77,7 +77,10 @@ CASES = [
     *(case("Not", "x.0 x.1", {"x": BOOLS}, opset=v) for v in versions("Not")),
     *(case("BitwiseNot", "x.0 x.1 x.2", {"x": BYTES}, opset=v) for v in versions("BitwiseNot")),
     *(case("Cast", "x.0 x.1", {"x": (3, 4)}, opset=v, to=11) for v in versions("Cast")),
-    *(case("CastLike", "x.0 x.1 like.0 like.1 like.2", {"x": (3, 4), "like": BYTES}, opset=v) for v in versions("CastLike")),
+    *(
+        case("CastLike", "x.0 x.1 like.0 like.1 like.2", {"x": (3, 4), "like": BYTES}, opset=v)
+        for v in versions("CastLike")
+    ),
     *(case("Where", "c.0 c.1 x.0 x.1 y.0", {"c": BOOLS, "x": (4, 5), "y": (4, 1)}, opset=v) for v in versions("Where")),
     case("Where", "x.0 y.1", {"c": BOOLS[:1, :1], "x": (4, 1), "y": (1, 5)}, note="all broadcast"),
     *(case("Clip", "x.0 x.1", {"x": (3, 4)}, opset=v, min=-0.5, max=0.5) for v in versions("Clip") if v < 11),
