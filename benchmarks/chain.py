@@ -7,6 +7,7 @@ Relu; and residual additions, which tie the whole chain into one group.
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -114,8 +115,8 @@ def measure(kind: str, nodes: int, repeats: int) -> Row:
         path = folder / "chain.onnx"
         onnx.save(build(kind, nodes), path)
         sides = {
-            "ours": lambda w: ours(path, folder / "ours.onnx", w),
-            "plain": lambda w: plain(path, folder / "plain.onnx", w),
+            "ours": partial(ours, path, folder / "ours.onnx"),
+            "plain": partial(plain, path, folder / "plain.onnx"),
         }
         watches = in_turns(sides, repeats, settle_disk)
     times = {side: seconds(w) for side, w in watches.items()}
@@ -150,7 +151,7 @@ def main() -> int:
     for kind in KINDS:
         for nodes in args.sizes:
             row = f"{kind}, {nodes:,} nodes"
-            results.add(row, lambda kind=kind, nodes=nodes: measure(kind, nodes, args.repeats))
+            results.add(row, partial(measure, kind, nodes, args.repeats))
     return results.finish(checks(results))
 
 

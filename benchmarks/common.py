@@ -23,6 +23,7 @@ import onnxprune
 from benchmarks.record import RESULTS, Benchmark, Check, Record
 from onnxprune.analysis import Analysis
 
+KEEP = 0.5
 BUILD = Path("build")
 EXAM = Path("../shared/exam")
 
@@ -75,13 +76,15 @@ def load_module(path: Path) -> ModuleType:
     return module
 
 
-def judge(oracle: ModuleType, original: Path, pruned: Path, seed: int = 0, sizes: Mapping[str, int] | None = None):
+def judge(
+    oracle: ModuleType, original: Path, pruned: Path, seed: int = 0, sizes: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """The oracle's finding on two files, with the share of parameters that went, in percent."""
     found = oracle.check(onnx.load(original), onnx.load(pruned), seed, sizes=dict(sizes or {}))
     return found | {"removed": 100 * (1 - found["params_after"] / max(1, found["params_before"]))}
 
 
-def command_line(*words: str | Path) -> subprocess.CompletedProcess[str]:
+def command_line(*words: object) -> subprocess.CompletedProcess[str]:
     """Run the `onnxprune` command of this environment."""
     command = [sys.executable, "-m", "onnxprune.cli", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -109,20 +112,22 @@ class Stopwatch:
 Side = Callable[[Stopwatch], object]
 
 
-def prune_in_steps(path: Path, watch: Stopwatch, keep: float = 0.5) -> tuple[Analysis, onnxprune.Mask, onnxprune.Model]:
-    """Load, analyze, choose (l1) and apply, unverified, each on the watch."""
+def prune_in_steps(path: Path, watch: Stopwatch) -> tuple[Analysis, onnxprune.Mask, onnxprune.Model]:
+    """Load, analyze, choose (l1, keep 0.5) and apply, unverified, each on the watch."""
     with watch("load"):
         model = onnxprune.load(path)
     with watch("analyze"):
         analysis = onnxprune.analyze(model)
     with watch("choose"):
-        mask = onnxprune.choose(analysis, keep=keep, score="l1")
+        mask = onnxprune.choose(analysis, keep=KEEP, score="l1")
     with watch("apply"):
         pruned = onnxprune.apply(model, mask, verify=False, analysis=analysis)
     return analysis, mask, pruned
 
 
-def in_turns(sides: Mapping[str, Side], repeats: int, between: Callable[[], object] = gc.collect):
+def in_turns(
+    sides: Mapping[str, Side], repeats: int, between: Callable[[], object] = gc.collect
+) -> dict[str, list[Stopwatch]]:
     """Time sides in turns, after one round that warms up: by side, its stopwatches.
 
     Neighbours in time meet the same machine, so that ratios within a round are what is compared. `between` runs

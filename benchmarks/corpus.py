@@ -4,16 +4,16 @@ import json
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import onnxprune
-from benchmarks.common import all_of, arguments, judge, load_module, record
+from benchmarks.common import KEEP, all_of, arguments, judge, load_module, record
 from benchmarks.record import Benchmark, Check, Column, Record, Row
 from onnxprune.analysis import Analysis
 from onnxprune.report.data import frozen_reasons
 
-KEEP = 0.5
 REASONS = 3
 
 BENCHMARK = Benchmark(
@@ -101,7 +101,7 @@ def measure(model: Trained, oracle: ModuleType) -> Row:
 def sound(row: Row) -> bool:
     """Pruned and exact, or wholly frozen with reasons."""
     if row.get("groups"):
-        return row["exact"] and row["certified"]
+        return row.get("exact", False) and row.get("certified", False)
     return row.get("frozen", 0) > 0 and not row["unexplained"]
 
 
@@ -121,7 +121,7 @@ def main() -> int:
     results = record(BENCHMARK, args, keep=KEEP)
     models = trained_models(args.corpus)
     for name, model in models.items():
-        results.add(name, lambda model=model: measure(model, oracle))
+        results.add(name, partial(measure, model, oracle))
     return results.finish(checks(results, len(models)))
 
 

@@ -6,15 +6,15 @@ three seeds follow, each judged on inputs of its own seed.
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import onnxprune
-from benchmarks.common import add_models, all_of, arguments, command_line, judge, load_module, record, zoo_models
+from benchmarks.common import KEEP, add_models, all_of, arguments, command_line, judge, load_module, record, zoo_models
 from benchmarks.peers import PEERS
 from benchmarks.record import Benchmark, Check, Column, Record, Row
 
-KEEP = 0.5
 SEEDS = (0, 1, 2)
 
 BENCHMARK = Benchmark(
@@ -90,7 +90,7 @@ def main() -> int:
     oracle = load_module(args.exam / "oracle.py")
     results = record(BENCHMARK, args, keep=KEEP, seeds=SEEDS)
     for name, path in zoo_models(args.zoo, args.models, list(PEERS)).items():
-        results.add(name, lambda name=name, path=path: measure(name, path, oracle))
+        results.add(name, partial(measure, name, path, oracle))
     return results.finish(checks(results))
 
 

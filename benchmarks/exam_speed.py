@@ -5,11 +5,13 @@ The protobuf round trip that onnxsim needs between its two steps is not counted.
 
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 
 import onnx
 
 from benchmarks.common import (
+    KEEP,
     Stopwatch,
     add_models,
     add_repeats,
@@ -26,8 +28,6 @@ from benchmarks.common import (
 )
 from benchmarks.peers import PEERS
 from benchmarks.record import Benchmark, Check, Column, Record, Row
-
-KEEP = 0.5
 
 BENCHMARK = Benchmark(
     name="exam_speed",
@@ -60,7 +60,7 @@ def rival(path: Path, watch: Stopwatch) -> onnx.ModelProto:
 
 def measure(path: Path, repeats: int) -> Row:
     """One model's row."""
-    sides = {"ours": lambda w: prune_in_steps(path, w, KEEP), "theirs": lambda w: rival(path, w)}
+    sides = {"ours": partial(prune_in_steps, path), "theirs": partial(rival, path)}
     watches = in_turns(sides, repeats)
     times = {side: seconds(w) for side, w in watches.items()}
     return laps(watches["ours"]) | times | {"ratio": ratio(watches["ours"], watches["theirs"])}
@@ -84,7 +84,7 @@ def main() -> int:
     args = parser.parse_args()
     results = record(BENCHMARK, args, keep=KEEP, repeats=args.repeats)
     for name, path in zoo_models(args.zoo, args.models, list(PEERS)).items():
-        results.add(name, lambda path=path: measure(path, args.repeats))
+        results.add(name, partial(measure, path, args.repeats))
     return results.finish(checks(results))
 
 

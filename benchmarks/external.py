@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +166,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = build(Path(folder))
         for name, flushed in (("yes", True), ("no", False)):
-            results.add(name, lambda flushed=flushed: measure(path, flushed, args.repeats))
+            results.add(name, partial(measure, path, flushed, args.repeats))
     return results.finish(checks(results))
 
 

@@ -9,6 +9,7 @@ the pruned sizes, which is how a plan is checked before it is carried out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,7 +129,13 @@ def _expand(node: Node, a: Arrays) -> np.ndarray:
 
 
 def _reduce(function: Callable[..., np.ndarray]) -> Callable[[Node, Arrays], np.ndarray]:
-    return lambda node, a: function(a[0], axis=_axes(node, a), keepdims=bool(node.attribute("keepdims", 1)))
+    def reduced(node: Node, a: Arrays) -> np.ndarray:
+        axes = _axes(node, a)
+        if not axes and not node.attribute("noop_with_empty_axes", 0):
+            axes = None  # all of them
+        return function(a[0], axis=axes, keepdims=bool(node.attribute("keepdims", 1)))
+
+    return reduced
 
 
 def _apply(function: Callable[..., Any]) -> Callable[[Node, Arrays], np.ndarray]:
@@ -158,8 +165,8 @@ ARITHMETIC: dict[str, Callable[[Node, Arrays], np.ndarray]] = {
     "Floor": _apply(np.floor),
     "Greater": _apply(np.greater),
     "Less": _apply(np.less),
-    "Max": lambda node, a: np.maximum.reduce(list(a)),
-    "Min": lambda node, a: np.minimum.reduce(list(a)),
+    "Max": lambda node, a: reduce(np.maximum, a),
+    "Min": lambda node, a: reduce(np.minimum, a),
     "Mod": _modulo,
     "Mul": _apply(np.multiply),
     "Neg": _apply(np.negative),

@@ -252,7 +252,8 @@ class Trace:
     def repair(self, node: Node, operand: int, attribute: str, wanted: Sequence[Form | None]) -> None:
         """Ask for sizes to be rewritten where the node states them."""
         slot = attribute if attribute and attribute in node.attributes else operand
-        if any(w is not None and type(w) is not Fixed for w in wanted):
+        stated = slot is attribute or node.input(operand)
+        if stated and any(w is not None and type(w) is not Fixed for w in wanted):
             self.repairs.append(Repair(node, slot, tuple(wanted)))
 
     def evaluate(self, node: Node) -> bool:

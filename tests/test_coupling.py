@@ -389,3 +389,22 @@ def test_only_whole_tensors_are_fixed_objects() -> None:
     trace = couple(Graph(between("s = Sigmoid (a)")))
     assert all(isinstance(form, Fixed) for form in trace.axes("x"))
     assert [is_fixed(form) for form in trace.axes("w0")] == [False, True, True, True]
+
+
+def test_an_even_split_of_a_frozen_axis_made_of_parts() -> None:
+    """4 rows of 1 | 3, all frozen by then: a Split that states no sizes has none to mend."""
+    body = """
+        p = MatMul (x, w0)
+        r = Reshape (p, rows)
+        u = Slice (r, zero, one, two)
+        c = CumSum (p, last)
+        a, b = Split <axis = -1> (p)
+        o = Mul (a, b)
+        z = MatMul (o, w1)
+        s = Sigmoid (z)
+        y = MatMul (s, w2)
+    """
+    arrays = weights(w0=(6, 16), w1=(8, 5), w2=(5, 3)) | ints(rows=[2, 4, 4], zero=[0], one=[1], two=[2], last=-1)
+    model = model_of(body, arrays, "float[2, 6] x")
+    assert group_sizes(model) == {"w1": 5}
+    assert_exact(model)
