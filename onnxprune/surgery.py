@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
@@ -14,26 +12,27 @@ from onnxprune.groups import Kept, keep_mask
 from onnxprune.trace import Contraction, Trace
 
 
-def masked_reference(model: Model, trace: Trace, kept: Kept, extra: Iterable[Contraction] = ()) -> ModelProto:
+def masked_reference(
+    model: Model, trace: Trace, kept: Kept, wrong: tuple[Contraction, int] | None = None
+) -> ModelProto:
     """The original graph in which every operator that sums over channels gets zeros for the removed ones.
 
-    One operand of each such product is multiplied by a mask of zeros and ones. `extra` contractions have their
-    mask shifted by one element: a reference that is wrong on purpose.
+    One operand of each such product is multiplied by a mask of zeros and ones. At the contraction `wrong` the mask
+    has its n-th kept and its n-th removed element swapped: a reference that is wrong on purpose.
 
     Graphsurgeon keeps no metadata here, and needs none: the result is only run.
     """
-    proto = _loaded(model)
-    graph = gs.import_onnx(proto)
+    graph = gs.import_onnx(_loaded(model))
     nodes = list(graph.nodes)
-    wrong = {(c.node.index, c.operand, c.axis) for c in extra}
     before: dict[int, list[gs.Node]] = {}
     for contraction in trace.contractions:
         mask = keep_mask(contraction.form, kept)
-        if (contraction.node.index, contraction.operand, contraction.axis) in wrong:
-            mask = _corrupted(mask)
-        if not mask.all():
-            index = contraction.node.index
-            before.setdefault(index, []).append(_insert_mask(nodes[index], contraction, mask, trace))
+        if mask.all():
+            continue
+        if wrong is not None and contraction is wrong[0]:
+            mask = _corrupted(mask, wrong[1])
+        index = contraction.node.index
+        before.setdefault(index, []).append(_insert_mask(nodes[index], contraction, mask, trace))
     graph.nodes[:] = [n for k, node in enumerate(nodes) for n in (*before.get(k, ()), node)]
     return gs.export_onnx(graph, do_type_check=False)
 
@@ -77,10 +76,9 @@ def _float_type(name: str, trace: Trace) -> np.dtype:
     return np.dtype(helper.tensor_dtype_to_np_dtype(kinds[0]) if kinds else np.float32)
 
 
-def _corrupted(mask: np.ndarray) -> np.ndarray:
-    """The mask with one kept and one removed element swapped."""
+def _corrupted(mask: np.ndarray, n: int) -> np.ndarray:
+    """The mask with its n-th kept and its n-th removed element (counted round and round) swapped."""
+    kept, removed = np.flatnonzero(mask), np.flatnonzero(~mask)
     mask = mask.copy()
-    if not mask.all() and mask.any():
-        kept, removed = np.flatnonzero(mask)[0], np.flatnonzero(~mask)[0]
-        mask[kept], mask[removed] = False, True
+    mask[kept[n % len(kept)]], mask[removed[n % len(removed)]] = False, True
     return mask

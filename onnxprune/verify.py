@@ -12,38 +12,29 @@ Three things are shown, each of which can fail:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from itertools import islice
 from typing import Any
 
 import numpy as np
-from onnx import helper
 
 from onnxprune.analysis import Analysis, analyze
 from onnxprune.compare import difference
-from onnxprune.coupling import input_shape
 from onnxprune.environment import check_runtime
 from onnxprune.errors import ModelError, VerificationError
-from onnxprune.files import write_model
+from onnxprune.execution import Outputs, observable, random_inputs, relative_difference, run
 from onnxprune.graph import Graph, Model
 from onnxprune.groups import Kept, keep_mask
 from onnxprune.lazy import nonfinite_tensors
 from onnxprune.mask import Mask, fit_mask
 from onnxprune.slicing import slice_model
 from onnxprune.surgery import masked_reference
-from onnxprune.trace import Contraction, Trace
 
 TOLERANCE = {1: 1e-4, 10: 2e-2, 11: 1e-9, 16: 1e-1}
 SEEDS = (0, 1)
 ATTEMPTS = 32
 BATCH = 3
-PROTOBUF_LIMIT = 2**31 - 2**20
-
-Feeds = dict[str, np.ndarray]
-Outputs = list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -59,6 +50,7 @@ class Certificate:
         input_effect: largest difference between outputs for two inputs.
         corruption: largest difference made by a reference with one wrong channel; None where nothing is masked.
         seeds: of the random inputs.
+        inner: tensors compared in place of outputs that are no floats.
         model, pruned, mask: SHA-256 hashes.
         approximate: what was let through that is not exact (nothing, at present).
     """
@@ -76,6 +68,7 @@ class Certificate:
     pruned: str
     mask: str
     runtime: str
+    inner: tuple[str, ...] = ()
     approximate: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +99,6 @@ class Certificate:
         )
 
 
-NOT_RUNNING = "name the sizes of its symbolic dimensions (--size NAME=N), or check it with `onnx.checker`"
 REMOVE = "do not use it; prune again from the original, and report this if it stays"
 
 
@@ -143,30 +135,43 @@ def verify(model: Model, pruned: Model, mask: Mask, *, analysis: Analysis | None
 def _measure(analysis: Analysis, pruned: Model, mask: Mask) -> dict[str, Any]:
     model, trace = analysis.model, analysis.trace
     kept, _ = fit_mask(analysis, mask)
+    inner = observable(trace)
     feeds = [random_inputs(model, seed, analysis.sizes) for seed in SEEDS]
-    dense = run(model, feeds)
+    dense = run(model, feeds, inner)
     _require_finite(dense, model)
-    masked = run(Model(masked_reference(model, trace, kept)), feeds) if kept else dense
-    small = run(pruned, feeds)
-    masked_more, small_more = _at_another_batch(analysis, pruned, kept)
-    corruption = None
-    if kept:
-        corruption = 0.0
-        # Some channel may really make no difference: others are tried.
-        for contraction in _masked(trace, kept)[:ATTEMPTS]:
-            wrong = run(Model(masked_reference(model, trace, kept, [contraction])), feeds[:1])
-            corruption = max(corruption, relative_difference(masked[0], wrong[0]))
-            if corruption > 0:
-                break
+    masked = run(Model(masked_reference(model, trace, kept)), feeds, inner) if kept else dense
+    small = run(pruned, feeds, inner)
+    masked_more, small_more = _at_another_batch(analysis, pruned, kept, inner)
     return {
         "error": max(relative_difference(a, b) for a, b in zip(masked + masked_more, small + small_more, strict=True)),
         "mask_effect": max(relative_difference(a, b) for a, b in zip(dense, masked, strict=True)),
         "input_effect": relative_difference(dense[0], dense[1]),
-        "corruption": corruption,
+        "corruption": _corruption(analysis, kept, masked[0], inner) if kept else None,
+        "inner": inner,
     }
 
 
-def _at_another_batch(analysis: Analysis, pruned: Model, kept: Kept) -> tuple[list[Outputs], list[Outputs]]:
+def _corruption(analysis: Analysis, kept: Kept, masked: Outputs, inner: Sequence[str]) -> float:
+    """The largest difference that a reference with one wrong channel makes, until one makes any.
+
+    Some channel may really make no difference (a dead ReLU): others are tried, at other places first.
+    """
+    model, trace = analysis.model, analysis.trace
+    feeds = [random_inputs(model, SEEDS[0], analysis.sizes)]
+    places = [c for c in reversed(trace.contractions) if not keep_mask(c.form, kept).all()]
+    wrongs = ((place, channel) for channel in range(ATTEMPTS) for place in places)
+    worst = 0.0
+    for wrong in islice(wrongs, ATTEMPTS):
+        outputs = run(Model(masked_reference(model, trace, kept, wrong)), feeds, inner)
+        worst = max(worst, relative_difference(masked, outputs[0]))
+        if worst > 0:
+            break
+    return worst
+
+
+def _at_another_batch(
+    analysis: Analysis, pruned: Model, kept: Kept, inner: Sequence[str]
+) -> tuple[list[Outputs], list[Outputs]]:
     """Outputs of the masked and the pruned model for another batch size, where the inputs leave it open.
 
     What was read at one batch size must not have been written into the graph.
@@ -181,7 +186,8 @@ def _at_another_batch(analysis: Analysis, pruned: Model, kept: Kept) -> tuple[li
         run(model, feeds)
     except ModelError:  # the original is made for one size only
         return [], []
-    return run(Model(masked_reference(model, analysis.trace, kept)), feeds), run(pruned, feeds)
+    masked = run(Model(masked_reference(model, analysis.trace, kept)), feeds, inner)
+    return masked, run(pruned, feeds, inner)
 
 
 def _require_finite(outputs: list[Outputs], model: Model) -> None:
@@ -190,10 +196,6 @@ def _require_finite(outputs: list[Outputs], model: Model) -> None:
     names = nonfinite_tensors(model.proto, model.base)
     where = f"tensors {', '.join(map(repr, names[:3]))} hold NaN or infinity" if names else "by overflow"
     raise ModelError(f"the original's outputs are not finite: {where}", "export the model with finite weights")
-
-
-def _masked(trace: Trace, kept: Kept) -> list[Contraction]:
-    return [c for c in reversed(trace.contractions) if not keep_mask(c.form, kept).all()]
 
 
 def _float_kind(model: Model) -> int:
@@ -207,67 +209,3 @@ def model_digest(model: Model) -> str:
     for name, part in sorted(model.arrays.items()):
         digest.update(f"{name}{[None if i is None else i.tolist() for i in part.index]}".encode())
     return digest.hexdigest()
-
-
-def random_inputs(model: Model, seed: int, sizes: Mapping[str, int] | None = None) -> Feeds:
-    """Seeded inputs for every graph input: normal floats, small positive integers, true."""
-    rng = np.random.default_rng(seed)
-    feeds = {}
-    for value in Graph(model).inputs:
-        shape = input_shape(value, sizes or {})
-        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
-        if dtype.kind == "b":
-            feeds[value.name] = np.ones(shape, bool)
-        elif np.issubdtype(dtype, np.integer):
-            feeds[value.name] = rng.integers(1, 8, shape).astype(dtype)
-        else:
-            feeds[value.name] = rng.standard_normal(shape).astype(dtype)
-    return feeds
-
-
-def run(model: Model, feeds: Sequence[Feeds]) -> list[Outputs]:
-    """Outputs of a model for each of the inputs, in onnxruntime on the CPU without optimisations.
-
-    Raises:
-        ModelError: onnxruntime can not run the model.
-    """
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        with runnable(model) as source:
-            session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        return [session.run(None, f) for f in feeds]
-    except Exception as error:  # onnxruntime raises types of its own, none of them public
-        name = model.path or "the model"
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{name} does not run in onnxruntime: {line}", NOT_RUNNING) from error
-
-
-@contextmanager
-def runnable(model: Model) -> Iterator[str | bytes]:
-    """What onnxruntime loads: bytes, or a temporary file's path for large models and those with external data."""
-    external = bool(model.arrays) or any(t.external_data for t in model.proto.graph.initializer)
-    if not external and model.proto.ByteSize() < PROTOBUF_LIMIT:
-        yield model.proto.SerializeToString()
-        return
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        write_model(model.proto, path, model.arrays, model.path)
-        yield str(path)
-
-
-def relative_difference(a: Outputs, b: Outputs) -> float:
-    """Largest absolute difference over all floating outputs, each relative to the largest magnitude in `a`."""
-    worst = 0.0
-    for x, y in zip(a, b, strict=True):
-        if x.shape != y.shape:
-            return float("inf")
-        if x.dtype.kind != "f" or not x.size:
-            continue
-        x, y = x.astype(np.float64), y.astype(np.float64)
-        error = np.abs(x - y).max() / (np.abs(x).max() + 1e-12)
-        worst = max(worst, float(error) if np.isfinite(error) else float("inf"))
-    return worst

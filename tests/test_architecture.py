@@ -26,7 +26,7 @@ coupling groups
 cost repair
 analysis
 mask selection
-slicing surgery compare
+slicing surgery compare execution
 verify
 scores budget reconstruct
 api
@@ -41,7 +41,7 @@ BLIND = {("torch", "search"), ("search", "torch")}
 # Who alone may import what; the folders beside the package use it, never the other way round.
 EXCLUSIVE = {
     "onnx_graphsurgeon": {"surgery"},
-    "onnxruntime": {"verify", "latency"},
+    "onnxruntime": {"execution", "latency"},
     "torch": {"torch"},
     "models": set(),
     "benchmarks": set(),
@@ -215,7 +215,7 @@ def test_a_trespass_is_found(name, text, top):
 def test_owners_do_not_trespass():
     texts = {
         "onnxprune.surgery": "import onnx_graphsurgeon as gs",
-        "onnxprune.verify": "import onnxruntime",
+        "onnxprune.execution": "import onnxruntime",
         "onnxprune.latency.cpu": "import onnxruntime",
         "onnxprune.torch.gates": "import torch.nn",
     }

@@ -19,10 +19,10 @@ from onnxprune.analysis import analyze
 from onnxprune.cost import Cost
 from onnxprune.environment import check_runtime
 from onnxprune.errors import ModelError, UsageError
+from onnxprune.execution import Feeds, Outputs, random_inputs, relative_difference, runnable
 from onnxprune.graph import Graph, Model
 from onnxprune.latency.disk import disk_bytes
 from onnxprune.latency.statistic import Interval, median_interval, spread
-from onnxprune.verify import Feeds, Outputs, random_inputs, relative_difference, runnable
 
 MIN_ROUNDS = 11
 MAX_ROUNDS = 5000
