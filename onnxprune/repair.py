@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -139,15 +140,34 @@ def _sizes(trace: Trace, name: str, kept: Counts, changed: Mapping[str, np.ndarr
     return np.array([count(f, kept) for f in trace.axes(name)], np.int64)
 
 
-def mismatches(trace: Trace, kept: Counts, edits: Edits) -> list[tuple[Node, list[Form]]]:
-    """Nodes that would read a wrong size, each with the axes that make it wrong."""
+class Mismatch(NamedTuple):
+    """A node that would read a wrong size.
+
+    Attributes:
+        node: the node.
+        wanted: axes whose size it would be wrong about.
+        behind: axes that its sizes are computed from, or share a constant with.
+    """
+
+    node: Node
+    wanted: tuple[Form, ...]
+    behind: tuple[Form, ...]
+
+    @property
+    def to_freeze(self) -> tuple[Form, ...]:
+        """The axes to freeze next: what a size is computed from, which may serve other sizes, only as a last resort."""
+        return self.behind if all(map(is_fixed, self.wanted)) else self.wanted
+
+
+def mismatches(trace: Trace, kept: Counts, edits: Edits) -> list[Mismatch]:
+    """Nodes that would read a wrong size, with the axes that make it wrong."""
     changed = evaluate(trace, kept, edits)
+    covered = set()
     wrong = [
-        (node, trace.values[name].forms + _edited_forms(trace, name))
+        Mismatch(node, (), _behind(trace, name))
         for node in trace.evaluated
         if changed.get(name := node.outputs[0]) is IMPOSSIBLE
     ]
-    covered = set()
     for repair in trace.repairs:
         if isinstance(repair.slot, str) or repair.node.inputs[repair.slot] in trace.graph.stored:
             continue
@@ -159,14 +179,18 @@ def mismatches(trace: Trace, kept: Counts, edits: Edits) -> list[tuple[Node, lis
         same_shape = have.shape == old.shape
         bad = np.flatnonzero(have != _wanted(old, repair, kept)) if same_shape else np.arange(old.size)
         if bad.size:
-            forms = [f for k in bad if (f := repair.wanted[k]) is not None]
-            wrong.append((repair.node, forms + trace.values[name].forms + _edited_forms(trace, name)))
+            wanted = tuple(f for k in bad if (f := repair.wanted[k]) is not None)
+            wrong.append(Mismatch(repair.node, wanted, _behind(trace, name)))
     computed = {node.index for node in trace.evaluated}
     for name in changed:
         for node, operand in trace.graph.readers.get(name, ()):
             if node.index not in computed and (node.index, operand) not in covered:
-                wrong.append((node, trace.values[name].forms + _edited_forms(trace, name)))
+                wrong.append(Mismatch(node, (), _behind(trace, name)))
     return wrong
+
+
+def _behind(trace: Trace, name: str) -> tuple[Form, ...]:
+    return (*trace.values[name].forms, *_edited_forms(trace, name))
 
 
 def _edited_forms(trace: Trace, name: str) -> list[Form]:
@@ -203,13 +227,11 @@ def settle(trace: Trace) -> None:
         quiet = 0 if wrong else quiet + 1
         if quiet == PROBES:
             return
-        for node, forms in wrong:
-            for form in forms:
-                _freeze(form, node)
+        for node, form in [(m.node, form) for m in wrong for form in m.to_freeze]:
+            _freeze(form, node)
     for repair in indirect:
-        for wanted in repair.wanted:
-            if wanted is not None:
-                _freeze(wanted, repair.node)
+        for form in filter(None, repair.wanted):
+            _freeze(form, repair.node)
 
 
 def _freeze(form: Form, node: Node) -> None:

@@ -57,7 +57,7 @@ class Edits:
         self.index = _kept_index(trace, kept)
         planned = plan_edits(trace, self.counts)
         if wrong := mismatches(trace, self.counts, planned):
-            node = wrong[0][0]
+            node = wrong[0].node
             raise MaskError(
                 f"{node.op} {node.label!r} would read a wrong size after this mask",
                 "prune the groups around it alike, or leave them out with --exclude",

@@ -179,6 +179,32 @@ def test_heads_of_a_dynamic_length(back: list[int]) -> None:
     assert_exact(model)
 
 
+def test_heads_multiplied_into_the_batch_are_frozen_and_their_width_is_not() -> None:
+    """`view(T, B * heads, width)`: the heads hide in a product with the batch, the width stands alone."""
+    body = """
+        k = Shape (x)
+        T = Gather <axis = 0> (k, zero)
+        B = Gather <axis = 0> (k, one)
+        heads = Mul (B, two)
+        T1 = Unsqueeze (T, first)
+        H1 = Unsqueeze (heads, first)
+        B1 = Unsqueeze (B, first)
+        apart = Concat <axis = 0> (T1, H1, width)
+        together = Concat <axis = 0> (T1, B1, all)
+        p = MatMul (x, w0)
+        s = Sigmoid (p)
+        r = Reshape (s, apart)
+        t = Softplus (r)
+        u = Reshape (t, together)
+        y = MatMul (u, w1)
+    """
+    arrays = weights(w0=(6, 8), w1=(8, 5)) | ints(zero=0, one=1, two=2, first=[0], width=[4], all=[8])
+    model = model_of(body, arrays, "float[T, B, 6] x", outputs="float[T, B, 5] y")
+    assert group_sizes(model) == {"w0": 4}
+    assert "would not follow" in reasons(model)["w0", 1]
+    assert_exact(model)
+
+
 def test_a_zero_that_copies_another_axis_is_rewritten() -> None:
     """8 = 4 x 2 and 6 = 2 x 3 become (4 4) (2 2) 3: the 0 copies a size that pruning makes another."""
     body = """
