@@ -122,6 +122,8 @@ def measure(path: Path, flushed: bool, repeats: int) -> Row:
         settle_disk()
         copied = copy(path.with_suffix(".data"), flushed)
         path.with_name("copy.data").unlink()
+        for old in path.parent.glob("pruned*"):
+            old.unlink()  # to rename over a file flushes the new one on some file systems
         settle_disk()
         pruned = prune(path, flushed)
         rounds.append(pruned | {"copy": copied, "ratio": pruned["ours"] / copied})

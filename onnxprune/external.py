@@ -97,14 +97,14 @@ def reference(
 
 
 class Reader:
-    """Reads parts of a file into one reusable buffer of CHUNK bytes, so that memory stays bounded.
+    """Reads parts of a file into one reusable buffer of `size` bytes, so that memory stays bounded.
 
     Not a memory map: mapped pages count as the process's memory until the system takes them back.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, size: int = CHUNK):
         self._path = path
-        self._buffer = memoryview(bytearray(CHUNK))
+        self._buffer = memoryview(bytearray(size))
 
     def __enter__(self) -> Self:
         try:
@@ -117,7 +117,7 @@ class Reader:
         self._file.close()
 
     def read(self, offset: int, size: int) -> memoryview:
-        """`size` (at most CHUNK) bytes from `offset` on; valid until the next read."""
+        """`size` bytes, at most the buffer's, from `offset` on; valid until the next read."""
         view, done = self._buffer[:size], 0
         try:
             self._file.seek(offset)

@@ -10,7 +10,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxprune.external import CHUNK, Reader, is_external, reference
 from onnxprune.tensors import PACKED_BITS, stored_bytes, stored_tensors, tensor_array
 
-_MAX_GAP = 32 << 10  # bytes; reading over a smaller gap is cheaper than another system call
+_MAX_GAP = 256 << 10  # bytes; reading over a smaller gap is cheaper than starting another block
 _ROWS_AT_ONCE = 1 << 16
 _FLOATS = {
     number
@@ -106,6 +106,27 @@ class LazySlice:
 
     def _streams(self) -> bool:
         return is_external(self.tensor) and self.tensor.data_type not in PACKED_BITS
+
+
+def row_blocks(tensor: TensorProto, base: Path | None) -> Iterator[tuple[int, np.ndarray]]:
+    """A stored tensor in blocks of whole rows that fit the CPU's cache, each with the number of its first row.
+
+    External data is read block by block: each is valid until the next.
+    """
+    shape = tuple(tensor.dims)
+    row_bytes = stored_bytes(tensor.data_type, shape[1:])
+    step = max(1, CHUNK // max(1, row_bytes))
+    if not is_external(tensor) or tensor.data_type in PACKED_BITS:
+        array = tensor_array(tensor, base)
+        yield from ((start, array[start : start + step]) for start in range(0, shape[0], step))
+        return
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    where = reference(tensor, base, stored_bytes(tensor.data_type, shape))
+    with Reader(where.path, max(CHUNK, row_bytes)) as reader:
+        for start in range(0, shape[0], step):
+            rows = min(step, shape[0] - start)
+            data = reader.read(where.offset + start * row_bytes, rows * row_bytes)
+            yield start, np.frombuffer(data, dtype).reshape(rows, *shape[1:])
 
 
 def _contiguous(reader: Reader, start: int, size: int) -> Iterator[memoryview]:

@@ -1,7 +1,7 @@
 """The tensors stored in a model, wherever they are, and their values as arrays."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,22 @@ def tensor_array(tensor: TensorProto, base: Path | None) -> np.ndarray:
         return numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise ModelError(f"tensor '{tensor.name}': bad values: {error}", "export the model again") from error
+
+
+def stacked(tensors: Sequence[TensorProto], base: Path | None) -> np.ndarray:
+    """The values of tensors of one data type and shape, along a new first axis.
+
+    Raises:
+        ModelError: as `tensor_array`.
+    """
+    kind, shape = tensors[0].data_type, tuple(tensors[0].dims)
+    size = stored_bytes(kind, shape)
+    if size and kind not in PACKED_BITS:
+        raw = [tensor.raw_data for tensor in tensors]
+        if all(len(data) == size for data in raw):
+            dtype = helper.tensor_dtype_to_np_dtype(kind)
+            return np.frombuffer(b"".join(raw), dtype).reshape(len(raw), *shape)
+    return np.stack([tensor_array(tensor, base) for tensor in tensors])
 
 
 def _mapped(tensor: TensorProto, base: Path | None) -> np.ndarray:

@@ -6,21 +6,19 @@ The members of a coupled group are brought to mean 1 each and averaged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
 
 import numpy as np
 
 from onnxprune.analysis import Analysis
-from onnxprune.errors import ModelError, UsageError
-from onnxprune.forms import Form
+from onnxprune.errors import UsageError
+from onnxprune.forms import Form, resolve
 from onnxprune.groups import Group, unit_index
-from onnxprune.lazy import LazySlice
+from onnxprune.scores.sums import Power, Totals, axis_totals
 
-# Rows of large tensors are read in blocks of about this many bytes.
-BLOCK = 16 << 20
-FLOATS = {1, 10, 11, 16}
-
-Pending = dict[str, list[tuple[Group, int]]]
+Root = Callable[[np.ndarray], np.ndarray]
+Places = Mapping[str, list[tuple[str, int]]]
 
 
 def l1(analysis: Analysis, seed: int) -> dict[str, np.ndarray]:
@@ -53,8 +51,8 @@ def batch_norm(analysis: Analysis, seed: int) -> dict[str, np.ndarray]:
 
 def _scores(
     analysis: Analysis,
-    power: Callable[..., np.ndarray],
-    root: Callable[[np.ndarray], np.ndarray],
+    power: Power,
+    root: Root,
     groups: Iterable[Group] | None = None,
 ) -> dict[str, np.ndarray]:
     return _sum(analysis, {g.name: _makers(analysis, g) for g in groups or analysis.groups}, power, root)
@@ -67,81 +65,57 @@ def _makers(analysis: Analysis, group: Group) -> list[tuple[str, int]]:
     return made or [(m.tensor, m.axis) for m in group.members]
 
 
-def _sum(
-    analysis: Analysis,
-    members: dict[str, list[tuple[str, int]]],
-    power: Callable[..., np.ndarray],
-    root: Callable[[np.ndarray], np.ndarray],
-) -> dict[str, np.ndarray]:
-    groups = {g.name: g for g in analysis.groups}
-    pending: dict[str, set[int]] = {}
-    for axes in members.values():
-        for tensor, axis in axes:
-            pending.setdefault(tensor, set()).add(axis)
-    totals = {name: axis_totals(analysis, name, sorted(axes), power) for name, axes in pending.items()}
-    out = {}
-    for name, axes in members.items():
-        parts = [_normal(root(_by_unit(analysis, groups[name], t, a, totals[t][a]))) for t, a in axes]
-        out[name] = np.mean(parts, axis=0) if parts else np.ones(groups[name].size)
-    return out
+def _sum(analysis: Analysis, members: Places, power: Power, root: Root) -> dict[str, np.ndarray]:
+    """Scores by group from the tensors' axes that count for each: one pass over all units, not one per group."""
+    axes_of: dict[str, set[int]] = {}
+    for places in members.values():
+        for tensor, axis in places:
+            axes_of.setdefault(tensor, set()).add(axis)
+    totals = axis_totals(analysis, axes_of, power)
+    groups = [g for g in analysis.groups if g.name in members]
+    parts = [(k, tensor, axis) for k, g in enumerate(groups) for tensor, axis in members[g.name]]
+    sizes = np.array([g.size for g in groups], np.int64)
+    owner = np.array([k for k, *_ in parts], np.int64)
+    scores = _normal(root(_by_unit(analysis, groups, parts, totals)), sizes[owner])
+    return dict(zip((g.name for g in groups), _mean(scores, owner, sizes), strict=True))
 
 
-def _by_unit(analysis: Analysis, group: Group, tensor: str, axis: int, elements: np.ndarray) -> np.ndarray:
-    form: Form = (analysis.trace.forms[tensor] or ())[axis]
-    index = unit_index(form, group.first_units)
-    inside = index >= 0
-    return np.bincount(index[inside], elements[inside], minlength=group.size)
+def _by_unit(analysis: Analysis, groups: list[Group], parts: list[tuple[int, str, int]], totals: Totals) -> np.ndarray:
+    """Elements' totals added up by unit: for every part the units of its group, end to end."""
+    if not parts:
+        return np.zeros(0)
+    elements = [totals[tensor][axis] for _, tensor, axis in parts]
+    starts = _starts([groups[k].size for k, *_ in parts])
+    # Nearly always the elements are the units; what differs is written over below.
+    first = _starts([len(e) for e in elements])
+    index = np.arange(first[-1]) + np.repeat(np.subtract(starts[:-1], first[:-1]), np.diff(first))
+    for part, (k, tensor, axis) in enumerate(parts):
+        form: Form = (analysis.trace.forms[tensor] or ())[axis]
+        if len(groups[k].atoms) > 1 or resolve(form) is not groups[k].atoms[0]:
+            own = unit_index(form, groups[k].first_units)
+            index[first[part] : first[part + 1]] = np.where(own >= 0, own + starts[part], starts[-1])
+    return np.bincount(index, np.concatenate(elements), minlength=starts[-1] + 1)[:-1]
 
 
-def _normal(scores: np.ndarray) -> np.ndarray:
-    mean = scores.mean()
-    return scores / mean if mean > 0 else np.ones_like(scores)
+def _starts(sizes: Iterable[int]) -> list[int]:
+    return list(accumulate(sizes, initial=0))
 
 
-def axis_totals(
-    analysis: Analysis, name: str, axes: list[int], power: Callable[..., np.ndarray]
-) -> dict[int, np.ndarray]:
-    """Sums of `power(weights)` over all but one axis, for each of `axes`: float arrays of the axis' size.
-
-    Raises:
-        ModelError: the tensor holds NaN or infinity.
-    """
-    tensor = analysis.trace.graph.stored[name]
-    totals = {axis: np.zeros(tensor.dims[axis]) for axis in axes}
-    for start, block in row_blocks(analysis, name):
-        # Squares and sums of half precision overflow.
-        size = power(block if block.dtype in (np.float32, np.float64) else block.astype(np.float32))
-        for axis in axes:
-            part = _sum_over(size, axis)
-            if axis == 0:
-                totals[0][start : start + len(part)] = part
-            else:
-                totals[axis] += part
-    for total in totals.values():
-        if not np.isfinite(total).all():
-            raise ModelError(f"tensor {name!r} holds NaN or infinity", "export the model with finite weights")
-    return totals
+def _normal(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Parts of these sizes, each brought to mean 1."""
+    if not len(sizes):
+        return scores
+    means = np.add.reduceat(scores, np.cumsum(sizes) - sizes) / sizes
+    scores = np.where(np.repeat(means > 0, sizes), scores, 1.0)
+    return scores / np.repeat(np.where(means > 0, means, 1.0), sizes)
 
 
-def _sum_over(array: np.ndarray, axis: int) -> np.ndarray:
-    """Sums over all axes but one, as products with ones, which run at memory speed."""
-    before = int(np.prod(array.shape[:axis]))
-    cube = np.ascontiguousarray(array).reshape(before, array.shape[axis], -1)
-    if cube.shape[2] == 1:
-        return (np.ones(before, cube.dtype) @ cube[:, :, 0]).astype(np.float64)
-    ones = np.ones(cube.shape[2], cube.dtype)
-    return (cube.reshape(-1, cube.shape[2]) @ ones).reshape(before, -1).sum(axis=0, dtype=np.float64)
-
-
-def row_blocks(analysis: Analysis, name: str) -> Iterator[tuple[int, np.ndarray]]:
-    """A stored tensor in blocks of rows, each with the number of its first row; large files are not mapped."""
-    tensor = analysis.trace.graph.stored[name]
-    rows = tensor.dims[0]
-    row_bytes = 4 * int(np.prod(tensor.dims[1:], dtype=np.int64))
-    if rows * row_bytes <= BLOCK or not tensor.external_data:
-        yield 0, LazySlice(tensor, analysis.model.base).array()
-        return
-    step = max(1, BLOCK // row_bytes)
-    for start in range(0, rows, step):
-        index = np.arange(start, min(rows, start + step))
-        yield start, LazySlice(tensor, analysis.model.base, (index,)).array()
+def _mean(scores: np.ndarray, owner: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
+    """For every group the mean of its parts, unit by unit; ones where it has no part."""
+    starts = np.cumsum(sizes) - sizes
+    widths = sizes[owner]
+    unit = np.arange(len(scores)) + np.repeat(starts[owner] - (np.cumsum(widths) - widths), widths)
+    times = np.repeat(np.bincount(owner, minlength=len(sizes)), sizes)
+    total = np.bincount(unit, scores, minlength=len(times))
+    means = np.where(times > 0, total, 1.0) / np.maximum(times, 1)
+    return (means[start:stop] for start, stop in zip(starts.tolist(), (starts + sizes).tolist(), strict=True))
