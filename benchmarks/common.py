@@ -60,6 +60,11 @@ def add_repeats(parser: argparse.ArgumentParser, default: int) -> None:
     parser.add_argument("--repeats", type=int, default=default, help=f"timed rounds ({default})")
 
 
+def add_jobs(parser: argparse.ArgumentParser, needed: str) -> None:
+    """The option for the number of processes; `needed` says what one of them may need."""
+    parser.add_argument("--jobs", type=int, default=1, help=f"rows at a time (1); one may need {needed}")
+
+
 def zoo_models(folder: Path, names: Sequence[str] | None, known: Sequence[str]) -> dict[str, Path]:
     """Files of the exam's models by name, in the exam's order."""
     return {name: folder / f"tv_{name}.onnx" for name in known if names is None or name in names}

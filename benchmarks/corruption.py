@@ -19,7 +19,7 @@ import onnx
 from onnx import numpy_helper
 
 import onnxprune
-from benchmarks.common import KEEP, add_models, all_of, arguments, command_line, record, zoo_models
+from benchmarks.common import KEEP, add_jobs, add_models, all_of, arguments, command_line, record, zoo_models
 from benchmarks.corpus import trained_models
 from benchmarks.peers import PEERS
 from benchmarks.record import Benchmark, Check, Column, Record, Row
@@ -168,12 +168,12 @@ def main() -> int:
     """Corrupt all models; 1 if one wrong index gets through."""
     parser = arguments(BENCHMARK)
     add_models(parser)
+    add_jobs(parser, "several times the largest model in memory")
     args = parser.parse_args()
     results = record(BENCHMARK, args, keep=KEEP)
     everything = dict(subjects(args))
-    for name, subject in everything.items():
-        if args.models is None or name.partition(": ")[2] in args.models:
-            results.add(name, partial(measure, subject))
+    wanted = {name: s for name, s in everything.items() if not args.models or name.partition(": ")[2] in args.models}
+    results.add_all({name: partial(measure, subject) for name, subject in wanted.items()}, args.jobs)
     return results.finish(checks(results, len(everything)))
 
 

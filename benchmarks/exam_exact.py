@@ -11,7 +11,18 @@ from pathlib import Path
 from types import ModuleType
 
 import onnxprune
-from benchmarks.common import KEEP, add_models, all_of, arguments, command_line, judge, load_module, record, zoo_models
+from benchmarks.common import (
+    KEEP,
+    add_jobs,
+    add_models,
+    all_of,
+    arguments,
+    command_line,
+    judge,
+    load_module,
+    record,
+    zoo_models,
+)
 from benchmarks.peers import PEERS
 from benchmarks.record import Benchmark, Check, Column, Record, Row
 
@@ -53,8 +64,9 @@ def random_masks(path: Path, out: Path, oracle: ModuleType) -> list[Row]:
     return found
 
 
-def measure(name: str, path: Path, oracle: ModuleType) -> Row:
+def measure(name: str, path: Path, exam: Path) -> Row:
     """One model's row."""
+    oracle = load_module(exam / "oracle.py")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "pruned.onnx"
         prune_by_command(path, out)
@@ -86,11 +98,11 @@ def main() -> int:
     """Measure all models; 1 if the claim fails."""
     parser = arguments(BENCHMARK)
     add_models(parser)
+    add_jobs(parser, "10 GB of memory for the oracle")
     args = parser.parse_args()
-    oracle = load_module(args.exam / "oracle.py")
     results = record(BENCHMARK, args, keep=KEEP, seeds=SEEDS)
-    for name, path in zoo_models(args.zoo, args.models, list(PEERS)).items():
-        results.add(name, partial(measure, name, path, oracle))
+    models = zoo_models(args.zoo, args.models, list(PEERS))
+    results.add_all({name: partial(measure, name, path, args.exam) for name, path in models.items()}, args.jobs)
     return results.finish(checks(results))
 
 

@@ -1,6 +1,7 @@
 """Results on disk: a stopped run continues, a failed row fails alone, and nothing of the machine leaks."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,15 @@ def test_a_failed_row_is_measured_again(tmp_path: Path) -> None:
     assert record.add("a", failing) == {"name": "a", "failure": "ValueError: a.onnx: broken"}
     assert not record.flags("exact")[0]
     assert Record(BENCHMARK, {}, tmp_path).resume().add("a", lambda: {"seconds": 2.0})["seconds"] == 2.0
+
+
+def test_rows_from_several_processes_stand_in_order(tmp_path: Path) -> None:
+    record = Record(BENCHMARK, {}, tmp_path)
+    record.add("b", lambda: {"seconds": 1.0})
+    record.add_all({"a": partial(dict, seconds=0.5), "b": failing, "c": failing}, jobs=2)
+    assert list(record.rows) == ["a", "b", "c"]
+    assert record.column("seconds") == [0.5, 1.0]
+    assert record.rows["c"]["failure"] == "ValueError: a.onnx: broken"
 
 
 @pytest.mark.parametrize("passed", [True, False])
