@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from onnxprune.collector import no_collection
 from onnxprune.cost import Cost, CostModel
 from onnxprune.coupling import couple
-from onnxprune.forms import Atom, Form, Product, Sum, atoms, expand, resolve
+from onnxprune.forms import Atom, Fixed, Form, Product, Sum, atoms, expand, resolve
 from onnxprune.graph import Graph, Model
 from onnxprune.groups import FrozenAxis, Group, find_groups, frozen_axes
 from onnxprune.repair import settle
@@ -86,6 +87,7 @@ class Analysis:
         return frozenset(g.name for g in self.groups if inside.intersection(g.atoms))
 
 
+@no_collection()
 def analyze(model: Model, *, sizes: Mapping[str, int] | None = None) -> Analysis:
     """Find the channel groups of a model.
 
@@ -105,10 +107,10 @@ def products_of(trace: Trace) -> Iterator[list[list[Atom]]]:
     """Distinct products among all axes: for each factor, outermost first, its atoms."""
     seen: set[int] = set()
     stack: list[Form] = []
-    for axes in trace.forms.values():
-        for form in axes or ():
-            root = resolve(form)
-            if isinstance(root, Product | Sum) and id(root) not in seen:
+    for axes in trace.distinct_axes():
+        for form in axes:
+            root = form if type(form) is Fixed else resolve(form)
+            if (type(root) is Product or type(root) is Sum) and id(root) not in seen:
                 seen.add(id(root))
                 stack.append(expand(root))
     while stack:
@@ -120,16 +122,15 @@ def products_of(trace: Trace) -> Iterator[list[list[Atom]]]:
 
 
 def _fingerprint(graph: Graph) -> str:
-    number: dict[str, int] = {}
-    digest = hashlib.sha256()
+    number: dict[str, str] = {}
     for name in (v.name for v in graph.inputs):
-        number[name] = len(number)
+        number[name] = str(len(number))
+    calls = []
     for node in graph.nodes:
         wiring = [
-            f"{number[n]}" if n in number else f"w{list(graph.stored[n].dims)}" if n in graph.stored else "-"
-            for n in node.inputs
+            number.get(n) or (f"w{list(graph.stored[n].dims)}" if n in graph.stored else "-") for n in node.inputs
         ]
-        digest.update(f"{node.domain}.{node.op}({','.join(wiring)});".encode())
+        calls.append(f"{node.domain}.{node.op}({','.join(wiring)});")
         for name in node.outputs:
-            number[name] = len(number)
-    return digest.hexdigest()
+            number[name] = str(len(number))
+    return hashlib.sha256("".join(calls).encode()).hexdigest()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import floor
 from typing import Any, Literal
 
 import numpy as np
 
 from onnxprune.analysis import Analysis
+from onnxprune.collector import no_collection
 from onnxprune.cost import Cost
 from onnxprune.errors import UsageError
 from onnxprune.forms import Atom
@@ -38,7 +40,7 @@ class Limits:
         if size <= max(self.min_keep, 1) or size < self.round_to:
             return size
         step = self.round_to
-        width = int(np.floor(wanted / step + 0.5)) * step
+        width = floor(wanted / step + 0.5) * step
         least = -(-max(self.min_keep, 1) // step) * step
         return min(max(width, least), size)
 
@@ -47,6 +49,7 @@ class Limits:
         return self.nearest(size, 0)
 
 
+@no_collection()
 def choose(
     analysis: Analysis,
     *,
@@ -81,7 +84,7 @@ def choose(
     """
     _check(keep, target, score, round_to, min_keep)
     limits = Limits(round_to, min_keep)
-    groups = [g for g in primary_groups(analysis, factor) if not _matches(g, exclude)]
+    groups = [g for g in primary_groups(analysis, factor) if not (exclude and _matches(g, exclude))]
     if uncoupled_only:
         free = uncoupled_groups(analysis)
         groups = [g for g in groups if g.name in free]
@@ -93,12 +96,12 @@ def choose(
         widths = {g.name: limits.nearest(g.size, g.size * keep) for g in groups}
     else:
         widths = _widths_for(analysis, groups, scores, limits, target or {})
-    kept = {g.name: _best(scores[g.name], widths[g.name]) for g in groups}
+    kept = _best_of_each([scores[g.name] for g in groups], [widths[g.name] for g in groups])
     options: dict[str, Any] = {"keep": keep, "target": dict(target or {}) or None, "round_to": round_to}
     options |= {"min_keep": min_keep, "exclude": list(exclude) or None, "factor": factor}
     options |= {"uncoupled_only": uncoupled_only or None}
     provenance = {"method": score, "seed": seed} | {k: v for k, v in options.items() if v is not None}
-    return make_mask(analysis, kept, provenance)
+    return make_mask(analysis, dict(zip((g.name for g in groups), kept, strict=True)), provenance)
 
 
 def _check(keep: float | None, target: Mapping[Resource, float] | None, score: str, step: int, least: int) -> None:
@@ -125,6 +128,19 @@ def _best(scores: np.ndarray, width: int) -> np.ndarray:
     kept = np.zeros(len(scores), bool)
     kept[np.argsort(-scores, kind="stable")[:width]] = True
     return kept
+
+
+def _best_of_each(scores: Sequence[np.ndarray], widths: Sequence[int]) -> list[np.ndarray]:
+    """`_best` of every group, found by one sort of all their units."""
+    if not scores:
+        return []
+    sizes = np.array([len(s) for s in scores])
+    starts = np.cumsum(sizes) - sizes
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    order = np.lexsort((-np.concatenate(scores), owner))  # stable: of equal ones the first stays
+    kept = np.empty(len(owner), bool)
+    kept[order] = np.arange(len(owner)) < np.repeat(starts + widths, sizes)
+    return [kept[start:stop] for start, stop in zip(starts.tolist(), (starts + sizes).tolist(), strict=True)]
 
 
 def _widths_for(
@@ -170,10 +186,10 @@ def _ranked_steps(
     steps = []
     for order, group in enumerate(groups):
         ranked = np.sort(scores[group.name])
-        width, floor = group.size, limits.floor(group.size)
+        width, least = group.size, limits.floor(group.size)
         worst = -np.inf
-        while width > floor:
-            less = max(floor, (width - 1) // limits.round_to * limits.round_to)
+        while width > least:
+            less = max(least, (width - 1) // limits.round_to * limits.round_to)
             gone = ranked[group.size - width : group.size - less]
             worst = max(worst, float(gone.mean()))
             steps.append((worst, order, group.name, less))

@@ -69,14 +69,22 @@ def _read(node: Node, trace: Trace) -> None:
         if rule is None:
             raise Cannot("no rule for this operator")
         rule.read(node, trace)
-        if any(name and name not in trace.forms for name in node.outputs):
-            raise Cannot("it has more outputs than its rule covers")
+        for name in node.outputs:
+            if name and name not in trace.forms:
+                raise Cannot("it has more outputs than its rule covers")
     except (Cannot, FormError) as error:
         _freeze_node(node, trace, str(error))
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         # Attributes or shapes that no valid node has; the node is frozen like one that is not known.
         _freeze_node(node, trace, f"is not understood ({type(error).__name__}: {error})")
-    if node.inputs and all(name in trace.roots or not name for name in node.inputs):
+    _follow_roots(node, trace)
+
+
+def _follow_roots(node: Node, trace: Trace) -> None:
+    for name in node.inputs:
+        if name and name not in trace.roots:
+            return
+    if node.inputs:
         root = max((trace.roots[n] for n in node.inputs if n), key=lambda n: len(graph_dims(trace, n)), default="")
         trace.roots.update(dict.fromkeys(node.outputs, root))
 

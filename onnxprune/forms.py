@@ -117,6 +117,13 @@ def expand(form: Form) -> Form:
 
 def atoms(form: Form) -> Iterator[Atom]:
     """The unbound atoms of a form, left to right, repeated where they repeat."""
+    form = resolve(form)
+    if type(form) is Atom:
+        return iter((form,))
+    return iter(()) if type(form) is Fixed else _atoms_inside(form)
+
+
+def _atoms_inside(form: Form) -> Iterator[Atom]:
     stack = [form]
     while stack:
         top = resolve(stack.pop())
@@ -128,7 +135,8 @@ def atoms(form: Form) -> Iterator[Atom]:
 
 def is_fixed(form: Form) -> bool:
     """Whether no element can go."""
-    return next(atoms(form), None) is None
+    form = resolve(form)
+    return type(form) is Fixed or (type(form) is not Atom and next(_atoms_inside(form), None) is None)
 
 
 def fixed_parts(form: Form) -> Iterator[Fixed]:

@@ -55,6 +55,11 @@ class Node:
         return self.proto.name or next(filter(None, self.outputs), f"#{self.index}")
 
     @property
+    def signature(self) -> tuple[bytes, ...]:
+        """What two nodes with the same attributes have in common; an operator's decoded ones take much longer."""
+        return tuple([a.SerializeToString() for a in self.proto.attribute])
+
+    @property
     def attributes(self) -> dict[str, Any]:
         """Decoded attribute values; strings as `str`."""
         if self._attributes is None:
@@ -63,7 +68,7 @@ class Node:
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """One attribute's value, or `default`."""
-        return self.attributes.get(name, default)
+        return (self._attributes or self.attributes).get(name, default)
 
     def input(self, k: int) -> str:
         """The name of input `k`, empty where it is left out."""
@@ -99,11 +104,12 @@ class Graph:
         self.constant_nodes: dict[str, int] = {}
         self.nodes: list[Node] = []
         for index, proto in enumerate(graph.node):
-            if proto.op_type == "Constant" and (tensor := constant_tensor(proto)) is not None:
+            node = Node(index, proto)
+            if node.op == "Constant" and (tensor := constant_tensor(proto)) is not None:
                 self.stored[proto.output[0]] = tensor
                 self.constant_nodes[proto.output[0]] = index
             else:
-                self.nodes.append(Node(index, proto))
+                self.nodes.append(node)
         self.inputs = [v for v in graph.input if v.name not in self.stored]
         self.outputs = [v.name for v in graph.output]
         self._arrays: dict[str, np.ndarray] = {}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,7 @@ from onnxprune.trace import Trace
 Kept = Mapping[Atom, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """An axis of a stored tensor that a group's units lie on.
 
     Attributes:
@@ -56,6 +56,8 @@ class Group:
     @property
     def first_units(self) -> dict[Atom, int]:
         """The number of the first unit of every atom."""
+        if len(self.atoms) == 1:
+            return {self.atoms[0]: 0}
         return dict(zip(self.atoms, accumulate((a.size for a in self.atoms[:-1]), initial=0), strict=True))
 
 
@@ -108,6 +110,20 @@ def keep_mask(form: Form, kept: Kept) -> np.ndarray:
     return result
 
 
+def kept_numbers(kept: Kept) -> dict[Atom, np.ndarray]:
+    """Of every atom that loses elements, the numbers of those that stay, ascending."""
+    if not kept:
+        return {}
+    starts = np.cumsum([0, *map(len, kept.values())])
+    flat = np.flatnonzero(np.concatenate(list(kept.values())))
+    ends = np.searchsorted(flat, starts)
+    flat -= np.repeat(starts[:-1], np.diff(ends))
+    bounds = pairwise(ends.tolist())
+    return {
+        atom: flat[start:stop] for atom, (start, stop) in zip(kept, bounds, strict=True) if stop - start < atom.size
+    }
+
+
 def unit_index(form: Form, first_unit: Mapping[Atom, int]) -> np.ndarray:
     """The unit that each element of an axis belongs to: int of shape `(size,)`, -1 for none.
 
@@ -134,10 +150,14 @@ def find_groups(trace: Trace) -> list[Group]:
     for atom, places in where.items():
         groups.setdefault(frozenset(places.items()), []).append(atom)
     for lonely in groups.values():
-        if sum(a.size for a in lonely) == 1:
+        if _units(lonely) == 1:
             fix(lonely[0], "all that it is tied to is a single unit")
-    lists = [tuple(a) for a in groups.values() if sum(x.size for x in a) > 1]
+    lists = [tuple(group) for group in groups.values() if _units(group) > 1]
     return _describe(trace, lists, where)
+
+
+def _units(group: Sequence[Atom]) -> int:
+    return group[0].size if len(group) == 1 else sum(a.size for a in group)
 
 
 def occurrences(form: Form) -> Iterator[tuple[Atom, int]]:
@@ -157,8 +177,8 @@ def occurrences(form: Form) -> Iterator[tuple[Atom, int]]:
 def _places(trace: Trace) -> dict[Atom, dict[int, int]]:
     """For every free atom the distinct forms it occurs in, and how often: atoms that agree are one group."""
     forms: dict[int, Form] = {}
-    for axes in trace.forms.values():
-        for form in axes or ():
+    for axes in trace.distinct_axes():
+        for form in axes:
             if type(form) is not Fixed:
                 form = resolve(form)
                 forms[id(form)] = form
@@ -175,22 +195,22 @@ def _describe(trace: Trace, lists: list[tuple[Atom, ...]], where: Mapping[Atom, 
     made = _by_group(owner, ((p.form, p) for p in trace.productions))
     used = _by_group(owner, ((c.form, c) for c in trace.contractions))
     stored = {name: forms for name in trace.graph.stored if (forms := trace.forms.get(name))}
-    lying = _by_group(owner, ((f, (name, axis, f)) for name, forms in stored.items() for axis, f in enumerate(forms)))
+    axes = ((name, axis, f) for name, forms in stored.items() for axis, f in enumerate(forms) if type(f) is not Fixed)
+    lying = _by_group(owner, ((item[2], item) for item in axes))
     first = _first_readers(trace)
     drafts = []
     for k, group in enumerate(lists):
+        makers = made.get(k, [])
         members = tuple(
-            Member(
-                name, axis, form.size, where[group[0]][id(resolve(form))], _makes(made.get(k, []), name, form, group)
-            )
-            for name, axis, form in lying.get(k, [])
+            [
+                Member(name, axis, form.size, where[group[0]][id(resolve(form))], _makes(makers, name, form, group))
+                for name, axis, form in lying.get(k, ())
+            ]
         )
-        producers = tuple(dict.fromkeys(p.node.label for p in made.get(k, [])))
-        consumers = tuple(dict.fromkeys(c.node.label for c in used.get(k, [])))
-        start = min(
-            [p.node.index for p in made.get(k, [])] + [first.get(m.tensor, 1 << 60) for m in members], default=0
-        )
-        drafts.append((start, _stem(made.get(k), members), members, producers, consumers, group))
+        producers = tuple(dict.fromkeys([p.node.label for p in makers]))
+        consumers = tuple(dict.fromkeys([c.node.label for c in used.get(k, ())]))
+        starts = [p.node.index for p in makers] + [first.get(m.tensor, 1 << 60) for m in members]
+        drafts.append((min(starts, default=0), _stem(makers, members), members, producers, consumers, group))
     drafts.sort(key=lambda d: d[0])
     return _name(drafts)
 
@@ -204,7 +224,7 @@ def _name(drafts: list) -> list[Group]:
         if times[stem] > 1:
             name = f"{stem}:{seen.setdefault(stem, 0)}"
             seen[stem] += 1
-        groups.append(Group(name, sum(a.size for a in group), members, producers, consumers, group))
+        groups.append(Group(name, _units(group), members, producers, consumers, group))
     return groups
 
 
@@ -213,16 +233,23 @@ def _by_group(owner: Mapping[Atom, int], items: Iterable) -> dict[int, list]:
     for form, item in items:
         if type(form) is Fixed:
             continue
-        for k in {owner[a] for a in atoms(form) if a in owner}:
-            table.setdefault(k, []).append(item)
+        form = resolve(form)
+        keys = (owner.get(form),) if type(form) is Atom else {owner.get(a) for a in atoms(form)}
+        for k in keys:
+            if k is not None:
+                table.setdefault(k, []).append(item)
     return table
 
 
 def _makes(productions: list, tensor: str, form: Form, group: tuple[Atom, ...]) -> bool:
     """Whether this axis of `tensor` is one that it makes channels on, not one that it consumes."""
-    own = [p for p in productions if p.tensor == tensor]
-    inside = set(atoms(form)) & set(group) if own else set()
-    return any(not inside.isdisjoint(atoms(p.form)) for p in own)
+    own = [p.form for p in productions if p.tensor == tensor]
+    if not own:
+        return False
+    if any(made is form for made in own):
+        return True  # `form` is an axis that the group lies on
+    inside = set(atoms(form)) & set(group)
+    return any(not inside.isdisjoint(atoms(made)) for made in own)
 
 
 def _first_readers(trace: Trace) -> dict[str, int]:
@@ -233,12 +260,13 @@ def _first_readers(trace: Trace) -> dict[str, int]:
     return first
 
 
-def _stem(made: list | None, members: tuple[Member, ...]) -> str:
+def _stem(made: list, members: tuple[Member, ...]) -> str:
     if made:
-        production = min(made, key=lambda p: p.node.index)
+        production = made[0] if len(made) == 1 else min(made, key=lambda p: p.node.index)
         stem = production.tensor.removesuffix(".weight").removesuffix(".bias")
-        named = production.node.proto.name
-        return named.strip("/").replace("/", ".") if stem.startswith(("onnx::", "_v_")) and named else stem
+        if stem.startswith(("onnx::", "_v_")) and (named := production.node.proto.name):
+            return named.strip("/").replace("/", ".")
+        return stem
     return members[0].tensor if members else "activation"
 
 
@@ -246,9 +274,11 @@ def frozen_axes(trace: Trace) -> Iterator[FrozenAxis]:
     """Stored axes of more than one element that are frozen, or that have frozen parts or factors."""
     for name in trace.graph.stored:
         for axis, form in enumerate(trace.forms.get(name) or ()):
+            if form.size <= 1 or type(form := resolve(form)) is Atom:
+                continue
             parts = [(p.size, p.reason) for p in fixed_parts(form) if p.size > 1]
             if is_fixed(form):
                 parts = [(form.size, next((r for _, r in parts if r is not None), "no operator reads it as channels"))]
-            for size, reason in parts if form.size > 1 else ():
+            for size, reason in parts:
                 if reason is not None:
                     yield FrozenAxis(name, axis, form.size, size, str(reason))

@@ -1,6 +1,6 @@
 """Slices of stored tensors that are read only when they are needed, in pieces of bounded size."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnxprune.external import CHUNK, Reader, is_external, reference
-from onnxprune.tensors import PACKED_BITS, stored_bytes, stored_tensors, tensor_array
+from onnxprune.tensors import PACKED_BITS, stacked, stored_bytes, stored_tensors, tensor_array
 
 _MAX_GAP = 256 << 10  # bytes; reading over a smaller gap is cheaper than starting another block
 _ROWS_AT_ONCE = 1 << 16
@@ -106,6 +106,26 @@ class LazySlice:
 
     def _streams(self) -> bool:
         return is_external(self.tensor) and self.tensor.data_type not in PACKED_BITS
+
+
+def slices_alike(
+    tensors: Sequence[TensorProto], indices: Sequence[tuple[np.ndarray | None, ...]], base: Path | None
+) -> np.ndarray:
+    """Slices of tensors of one type and shape, along a new first axis.
+
+    Args:
+        tensors: the tensors.
+        indices: for each of them the kept elements of every axis, as for LazySlice; equally many for all tensors.
+        base: the model's folder, for external data.
+    """
+    array = stacked(tensors, base)
+    for axis, keep in enumerate(indices[0], 1):
+        if keep is not None:
+            keeps = np.concatenate([index[axis - 1] for index in indices])
+            shape = [len(tensors), *[1] * (array.ndim - 1)]
+            shape[axis] = len(keep)
+            array = np.take_along_axis(array, keeps.reshape(shape), axis)
+    return array
 
 
 def row_blocks(tensor: TensorProto, base: Path | None) -> Iterator[tuple[int, np.ndarray]]:

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,30 +79,40 @@ class Mask:
         return hashlib.sha256(json.dumps([(g.size, g.removed) for g in self.groups]).encode()).hexdigest()
 
 
-def ranges(numbers: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Half-open ranges that cover ascending numbers: `[0, 1, 2, 5] -> ((0, 3), (5, 6))`."""
-    array = np.fromiter(numbers, np.int64)
-    if not array.size:
-        return ()
-    breaks = np.flatnonzero(np.diff(array) != 1)
-    starts = array[np.concatenate([[0], breaks + 1])].tolist()
-    stops = (array[np.concatenate([breaks, [-1]])] + 1).tolist()
-    return tuple(zip(starts, stops, strict=True))
-
-
 def structure(group: Group) -> str:
     """A short hash of what a group is made and consumed by: shapes, not names or layouts."""
-    members = sorted((m.makes, m.size, m.multiplicity) for m in group.members if m.makes)
-    return hashlib.sha256(repr((group.size, members, len(group.consumers))).encode()).hexdigest()[:12]
+    members = tuple(sorted([(m.makes, m.size, m.multiplicity) for m in group.members if m.makes]))
+    return _hash_of(group.size, members, len(group.consumers))
+
+
+@lru_cache(maxsize=1024)
+def _hash_of(size: int, members: tuple[tuple[bool, int, int], ...], consumers: int) -> str:
+    return hashlib.sha256(repr((size, list(members), consumers)).encode()).hexdigest()[:12]
 
 
 def make_mask(analysis: Analysis, kept: Mapping[str, np.ndarray], provenance: Mapping[str, Any]) -> Mask:
     """A mask from the kept units of some groups (bool by group name); other groups stay whole."""
-    groups = []
-    for group in analysis.groups:
-        removed = np.flatnonzero(~kept[group.name]) if group.name in kept else ()
-        groups.append(GroupMask(group.name, group.size, structure(group), ranges(removed)))
+    chosen = [group.name for group in analysis.groups if group.name in kept]
+    removed = dict(zip(chosen, removed_ranges([kept[name] for name in chosen]), strict=True))
+    groups = [GroupMask(g.name, g.size, structure(g), removed.get(g.name, ())) for g in analysis.groups]
     return Mask(analysis.fingerprint, tuple(groups), provenance)
+
+
+def removed_ranges(kept: Sequence[np.ndarray]) -> Iterator[tuple[tuple[int, int], ...]]:
+    """For every array of kept units the half-open ranges of the others: `[0, 1, 1, 0, 0] -> ((0, 1), (3, 5))`."""
+    if not kept:
+        return
+    # A kept unit before and after each array ends its ranges; its first unit then has the place `first`.
+    first = np.cumsum([2, *[len(k) + 1 for k in kept]])[:-1] - 1
+    flat = np.ones(first[-1] + len(kept[-1]) + 1, bool)
+    units = np.ones(len(flat), bool)
+    units[0] = units[-1] = units[first - 1] = False
+    flat[units] = np.concatenate(kept)
+    starts, stops = np.flatnonzero(np.diff(flat.astype(np.int8))).reshape(-1, 2).T + 1
+    owner = np.searchsorted(first, starts, "right") - 1
+    pairs = list(zip((starts - first[owner]).tolist(), (stops - first[owner]).tolist(), strict=True))
+    ends = np.searchsorted(owner, np.arange(len(kept)), "right").tolist()
+    yield from (tuple(pairs[start:stop]) for start, stop in pairwise([0, *ends]))
 
 
 def read_mask(path: Path) -> Mask:
@@ -146,17 +158,22 @@ def fit_mask(analysis: Analysis, mask: Mask) -> tuple[dict[Atom, np.ndarray], bo
     if matched or [(g.name, g.size) for g in mask.groups] != [(g.name, g.size) for g in analysis.groups]:
         _match(analysis, mask)
     kept: dict[Atom, np.ndarray] = {}
-    for group, entry in zip(analysis.groups, mask.groups, strict=True):
-        units = entry.kept
-        if not units.any():
+    for group, entry, units in zip(analysis.groups, mask.groups, _kept_of_each(mask.groups), strict=True):
+        if sum([stop - start for start, stop in entry.removed]) == group.size:
             raise MaskError(f"group {group.name!r}: the mask removes all {group.size} units", "keep at least one")
-        if not entry.removed:
-            continue
-        start = 0
-        for atom in group.atoms:
-            kept[atom] = units[start : start + atom.size]
-            start += atom.size
+        if entry.removed:
+            kept |= [(atom, units[start : start + atom.size]) for atom, start in group.first_units.items()]
     return kept, matched
+
+
+def _kept_of_each(groups: Sequence[GroupMask]) -> Iterator[np.ndarray]:
+    """`kept` of every group, as parts of one array."""
+    starts = list(accumulate([g.size for g in groups], initial=0))
+    flat = np.ones(starts[-1], bool)
+    for group, offset in zip(groups, starts, strict=False):
+        for start, stop in group.removed:
+            flat[offset + start : offset + min(stop, group.size)] = False
+    return (flat[start:stop] for start, stop in pairwise(starts))
 
 
 def _match(analysis: Analysis, mask: Mask) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,19 +13,28 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from onnx.helper import make_tensor_value_info
 
 from onnxprune.analysis import Analysis
+from onnxprune.collector import no_collection
 from onnxprune.errors import MaskError, ModelError
 from onnxprune.external import is_external
-from onnxprune.forms import Atom, Fixed, is_fixed
+from onnxprune.forms import Atom, Fixed, Form, is_fixed, resolve
 from onnxprune.graph import Graph, Model
-from onnxprune.groups import Kept, count, keep_mask
-from onnxprune.lazy import LazySlice
+from onnxprune.groups import Kept, count, keep_mask, kept_numbers
+from onnxprune.lazy import LazySlice, slices_alike
 from onnxprune.mask import Mask, fit_mask
 from onnxprune.repair import mismatches, plan_edits
+from onnxprune.tensors import PACKED_BITS
 from onnxprune.trace import Trace
 
 METADATA = "onnxprune"
+# Tensors of at most this many elements are sliced together with others of their shape, this many at a time.
+_SMALL = 256
+_AT_ONCE = 4096
+_APART = {TensorProto.STRING, *PACKED_BITS}
+
+Index = tuple[np.ndarray | None, ...]
 
 
+@no_collection()
 def slice_model(analysis: Analysis, mask: Mask) -> Model:
     """The pruned model, not verified.
 
@@ -53,8 +64,9 @@ class Edits:
 
     def __init__(self, trace: Trace, kept: Kept):
         self.trace = trace
-        self.counts = {atom: int(mask.sum()) for atom, mask in kept.items()}
-        self.index = _kept_index(trace, kept)
+        numbers = kept_numbers(kept)
+        self.counts = {atom: len(numbers.get(atom, mask)) for atom, mask in kept.items()}
+        self.index = _kept_index(trace, kept, numbers)
         planned = plan_edits(trace, self.counts)
         if wrong := mismatches(trace, self.counts, planned):
             node = wrong[0].node
@@ -69,24 +81,30 @@ class Edits:
                 self.inputs[r.node.index, r.slot] = new[0]
 
 
-def _kept_index(trace: Trace, kept: Kept) -> dict[str, tuple[np.ndarray | None, ...]]:
+def _kept_index(trace: Trace, kept: Kept, numbers: Mapping[Atom, np.ndarray]) -> dict[str, Index]:
     table = {}
-    cache: dict[int, np.ndarray | None] = {}
+    compounds: dict[int, np.ndarray | None] = {}
     for name in trace.graph.stored:
         forms = trace.forms.get(name)
-        if not forms or all(type(f) is Fixed for f in forms):
-            continue
-        index = tuple(_axis_index(f, kept, cache) for f in forms)
-        if any(i is not None for i in index):
-            table[name] = index
+        if forms:
+            index = tuple([_axis_index(f, kept, numbers, compounds) for f in forms])
+            if any(i is not None for i in index):
+                table[name] = index
     return table
 
 
-def _axis_index(form: Any, kept: Kept, cache: dict[int, np.ndarray | None]) -> np.ndarray | None:
-    if id(form) not in cache:
+def _axis_index(
+    form: Form, kept: Kept, numbers: Mapping[Atom, np.ndarray], compounds: dict[int, np.ndarray | None]
+) -> np.ndarray | None:
+    form = resolve(form)
+    if type(form) is Fixed:
+        return None
+    if type(form) is Atom:
+        return numbers.get(form)
+    if id(form) not in compounds:
         mask = keep_mask(form, kept)
-        cache[id(form)] = None if mask.all() else np.flatnonzero(mask)
-    return cache[id(form)]
+        compounds[id(form)] = None if mask.all() else np.flatnonzero(mask)
+    return compounds[id(form)]
 
 
 def _reindexed(trace: Trace, reindex: Any, kept: Kept) -> list[np.ndarray]:
@@ -108,6 +126,7 @@ def _copy(model: Model, edits: Edits) -> tuple[ModelProto, dict[str, LazySlice]]
         if field.name != "graph":
             _copy_field(new, field.name, value)
     arrays: dict[str, LazySlice] = {}
+    alike: dict[Hashable, list[tuple[TensorProto, TensorProto, Index]]] = {}
     for field, value in old.graph.ListFields():
         if field.name != "initializer":
             _copy_field(new.graph, field.name, value)
@@ -116,11 +135,35 @@ def _copy(model: Model, edits: Edits) -> tuple[ModelProto, dict[str, LazySlice]]
         index = edits.index.get(tensor.name)
         if index is None:
             target.CopyFrom(tensor)
+        elif (likeness := _likeness(tensor, index)) is not None:
+            alike.setdefault(likeness, []).append((target, tensor, index))
         else:
             _slice_into(target, tensor, LazySlice(tensor, model.base, index), arrays)
+    for cuts in alike.values():
+        for start in range(0, len(cuts), _AT_ONCE):
+            _slice_alike(cuts[start : start + _AT_ONCE], model.base)
     _edit_nodes(new.graph, edits, model)
     _edit_shapes(new.graph, edits)
     return new, arrays
+
+
+def _likeness(tensor: TensorProto, index: Index) -> Hashable:
+    """What small tensors have in common that are sliced together; None for one that is not."""
+    dims, kind = tuple(tensor.dims), tensor.data_type
+    if prod(dims) > _SMALL or kind in _APART or is_external(tensor):
+        return None
+    return kind, dims, tuple([-1 if keep is None else len(keep) for keep in index])
+
+
+def _slice_alike(cuts: list[tuple[TensorProto, TensorProto, Index]], base: Path | None) -> None:
+    values = slices_alike([tensor for _, tensor, _ in cuts], [index for *_, index in cuts], base)
+    data, shape, size = values.tobytes(), values.shape[1:], values[0].nbytes
+    for k, (target, tensor, _) in enumerate(cuts):
+        target.dims.extend(shape)
+        target.data_type = tensor.data_type
+        target.name = tensor.name
+        target.raw_data = data[k * size : (k + 1) * size]
+        _document(target, tensor)
 
 
 def _copy_field(target: Any, name: str, value: Any) -> None:
@@ -140,9 +183,14 @@ def _slice_into(target: TensorProto, tensor: TensorProto, part: LazySlice, array
         arrays[tensor.name] = part
         return
     target.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(part.array()), tensor.name))
+    _document(target, tensor)
+
+
+def _document(target: TensorProto, tensor: TensorProto) -> None:
     if tensor.doc_string:
         target.doc_string = tensor.doc_string
-    target.metadata_props.extend(tensor.metadata_props)
+    if tensor.metadata_props:
+        target.metadata_props.extend(tensor.metadata_props)
 
 
 def _edit_nodes(graph: GraphProto, edits: Edits, model: Model) -> None:

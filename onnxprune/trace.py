@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,6 +97,7 @@ class Trace:
         current: the node being read.
         read_as_numbers: stored tensors that took part in shape arithmetic or stated sizes, with a reader.
         symbolic: whether some input has dimensions without a size.
+        plans: what rules worked out for nodes, by all that it depends on.
         contractions, work, productions, repairs, reindexes: what later steps need.
     """
 
@@ -110,6 +111,7 @@ class Trace:
         self.values: dict[str, Value] = {}
         self.evaluated: list[Node] = []
         self.roots: dict[str, str] = {name: name for name in graph.stored}
+        self.plans: dict[Hashable, Any] = {}
         self.contractions: list[Contraction] = []
         self.work: list[Work] = []
         self.productions: list[Production] = []
@@ -120,6 +122,10 @@ class Trace:
     def records(self) -> tuple[list, ...]:
         """What was noted of nodes, in order."""
         return (self.contractions, self.work, self.productions, self.repairs, self.reindexes, self.evaluated)
+
+    def distinct_axes(self) -> list[tuple[Form, ...]]:
+        """The axes of all tensors; those that share theirs count once."""
+        return list({id(axes): axes for axes in self.forms.values() if axes}.values())
 
     def axes(self, name: str) -> tuple[Form, ...]:
         """Forms of the axes of a tensor that is used as data.
@@ -160,9 +166,11 @@ class Trace:
 
     def shape(self, name: str) -> list[int]:
         """Concrete sizes of a tensor's axes."""
-        value = self.values.get(name)
+        value, forms = self.values.get(name), self.forms.get(name)
         if value is not None:
             return list(value.array.shape)
+        if forms is not None:
+            return [f.size for f in forms]
         if name in self.graph.stored and name not in self.forms:
             return list(self.graph.stored[name].dims)
         return [f.size for f in self.axes(name)]

@@ -60,7 +60,7 @@ def _group(analysis: Analysis, group: Group) -> dict[str, Any]:
         "size": group.size,
         "unit": asdict(analysis.unit_cost(group)),
         "removable": _with_shares(analysis.removable(group), analysis.cost),
-        "members": [asdict(member) for member in group.members],
+        "members": [member._asdict() for member in group.members],
         "producers": list(group.producers),
         "consumers": list(group.consumers),
     }

@@ -55,7 +55,8 @@ def _scores(
     root: Root,
     groups: Iterable[Group] | None = None,
 ) -> dict[str, np.ndarray]:
-    return _sum(analysis, {g.name: _makers(analysis, g) for g in groups or analysis.groups}, power, root)
+    wanted = analysis.groups if groups is None else groups
+    return _sum(analysis, {g.name: _makers(analysis, g) for g in wanted}, power, root)
 
 
 def _makers(analysis: Analysis, group: Group) -> list[tuple[str, int]]:
