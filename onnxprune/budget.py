@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -82,7 +82,9 @@ def choose(
     Raises:
         UsageError: an option is out of range, or no structure meets the target.
     """
-    _check(keep, target, score, round_to, min_keep)
+    _check(keep, target, round_to, min_keep)
+    _check_one_of(score, "score", SCORES)
+    _check_one_of(factor, "factor", get_args(Factor))
     limits = Limits(round_to, min_keep)
     groups = [g for g in primary_groups(analysis, factor) if not (exclude and _matches(g, exclude))]
     if uncoupled_only:
@@ -104,7 +106,7 @@ def choose(
     return make_mask(analysis, dict(zip((g.name for g in groups), kept, strict=True)), provenance)
 
 
-def _check(keep: float | None, target: Mapping[Resource, float] | None, score: str, step: int, least: int) -> None:
+def _check(keep: float | None, target: Mapping[Resource, float] | None, step: int, least: int) -> None:
     if (keep is None) == (not target):
         raise UsageError("give either a share to keep or a target", "for example keep=0.5, or target={'macs': 0.5}")
     for name, share in [("keep", keep)] if keep is not None else list((target or {}).items()):
@@ -113,10 +115,13 @@ def _check(keep: float | None, target: Mapping[Resource, float] | None, score: s
     unknown = set(target or {}) - {"macs", "params"}
     if unknown:
         raise UsageError(f"unknown target {sorted(unknown)}", "targets are macs and params")
-    if score not in SCORES:
-        raise UsageError(f"unknown score {score!r}, expected one of {', '.join(SCORES)}", "for example l1")
     if step < 1 or least < 1:
         raise UsageError("round_to and min_keep are at least 1", "leave them out for no constraint")
+
+
+def _check_one_of(value: str, what: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise UsageError(f"unknown {what} {value!r}, expected one of {', '.join(known)}", "check its spelling")
 
 
 def _matches(group: Group, patterns: Iterable[str]) -> bool:

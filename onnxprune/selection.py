@@ -20,8 +20,9 @@ def primary_groups(analysis: Analysis, factor: Factor = "auto") -> list[Group]:
     """
     chosen: set[str] = set()
     left_out: set[str] = set()
-    for factors in analysis.shared_axes() if factor != "all" else ():
-        # A factor taken on one axis is taken on the next: a channel shuffle turns outer into inner.
+    # From the graph's start on: a channel shuffle turns outer into inner, and a factor taken on one axis is taken on
+    # the next.
+    for factors in reversed(list(analysis.shared_axes())) if factor != "all" else ():
         again = next((f for f in factors if f & chosen), None)
         taken = again or _preferred([f for f in factors if not f & left_out] or factors, factor, analysis)
         chosen |= taken

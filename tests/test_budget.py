@@ -1,0 +1,283 @@
+"""`choose`: widths, what is left out, and budgets, against the files that are really cut."""
+
+from itertools import pairwise
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import onnxprune
+from onnxprune.budget import Limits
+from onnxprune.cost import Cost
+from onnxprune.errors import UsageError
+from tests import counting
+from tests.micrographs import REGISTRY
+from tests.micrographs.build import batch_norm, weights
+from tests.pruning import model_of
+
+CHAIN = """
+    a = Conv <pads = [1, 1, 1, 1]> (x, w0, b0)
+    s = Sigmoid (a)
+    c = Conv (s, w1)
+    t = Sigmoid (c)
+    d = Conv (t, w2)
+    u = Sigmoid (d)
+    y = Conv (u, w3)
+"""
+ARRAYS = weights(w0=(24, 3, 3, 3), b0=(24,), w1=(10, 24, 1, 1), w2=(3, 10, 1, 1), w3=(5, 3, 1, 1))
+IMAGE = "float[2, 3, 8, 8] x"
+
+
+@pytest.fixture(scope="module")
+def chain() -> onnxprune.Analysis:
+    """Groups of 24, 10 and 3 units."""
+    return onnxprune.analyze(model_of(CHAIN, ARRAYS, IMAGE))
+
+
+def widths(mask: onnxprune.Mask) -> dict[str, int]:
+    return {group.name: int(group.kept.sum()) for group in mask.groups}
+
+
+def cut(analysis: onnxprune.Analysis, mask: onnxprune.Mask) -> onnx.ModelProto:
+    return onnxprune.apply(analysis.model, mask, verify=False, analysis=analysis).proto
+
+
+def cost_of(proto: onnx.ModelProto) -> Cost:
+    """Counted from the file, not from the analysis."""
+    return Cost(counting.params(proto), counting.macs(proto))
+
+
+# Widths ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"keep": 1}, (24, 10, 3)),
+        ({"keep": 0.5}, (12, 5, 2)),
+        ({"keep": 0.25}, (6, 3, 1)),  # 2.5 and 0.75: to the nearest, the larger one of two
+        ({"keep": 0.001}, (1, 1, 1)),
+        ({"keep": 0.5, "round_to": 8}, (16, 8, 3)),  # 12 lies between 8 and 16; 3 is less than a step
+        ({"keep": 0.4, "round_to": 8}, (8, 8, 3)),
+        ({"keep": 0.95, "round_to": 4}, (24, 8, 3)),  # to multiples alone ...
+        ({"keep": 1, "round_to": 4}, (24, 10, 3)),  # ... or the whole group
+        ({"keep": 0.25, "min_keep": 4}, (6, 4, 3)),
+        ({"keep": 0.01, "min_keep": 5, "round_to": 4}, (8, 8, 3)),
+        ({"keep": 0.01, "min_keep": 100}, (24, 10, 3)),
+    ],
+)
+def test_widths_of_a_share(chain: onnxprune.Analysis, options: dict, kept: tuple[int, ...]) -> None:
+    assert tuple(widths(onnxprune.choose(chain, **options)).values()) == kept
+
+
+@given(st.integers(1, 300), st.floats(0, 1), st.integers(1, 40), st.integers(1, 40))
+def test_widths_are_allowed_and_nearest(size: int, share: float, step: int, least: int) -> None:
+    """By trying all widths."""
+    allowed = [w for w in range(1, size + 1) if w >= least and w % step == 0] or [size]
+    width = Limits(step, least).nearest(size, size * share)
+    assert width == size or width in allowed
+    assert abs(width - size * share) <= min(abs(w - size * share) for w in allowed) + 1e-9 * size
+
+
+def test_the_best_units_stay_and_of_equal_ones_the_first() -> None:
+    arrays = {"w0": np.ones((6, 3, 1, 1), np.float32), "w1": np.ones((5, 6, 1, 1), np.float32)}
+    arrays["w0"][[1, 4]] = 2
+    analysis = onnxprune.analyze(model_of("a = Conv (x, w0)\ns = Sigmoid (a)\ny = Conv (s, w1)", arrays, IMAGE))
+    assert onnxprune.choose(analysis, keep=0.5).groups[0].kept.tolist() == [True, True, False, False, True, False]
+
+
+# What is left out -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("patterns", "whole"),
+    [
+        (["w1"], {"w1"}),  # a group, or the weight that makes it
+        (["w?"], {"w0", "w1", "w2"}),
+        (["b0"], {"w0"}),  # another tensor that makes the same channels
+        (["a", "d"], {"w0", "w2"}),  # nodes that make them
+        (["w3", "y"], set()),  # what only reads them
+        (["W1", "nothing"], set()),
+    ],
+)
+def test_excluded_groups_stay_whole(chain: onnxprune.Analysis, patterns: list[str], whole: set[str]) -> None:
+    found = widths(onnxprune.choose(chain, keep=0.5, exclude=patterns))
+    assert {g.name for g in chain.groups if found[g.name] == g.size} == whole
+
+
+@pytest.mark.parametrize("factor", ["auto", "outer", "inner", "all"])
+def test_only_the_groups_of_the_factor_shrink(factor: str) -> None:
+    analysis = onnxprune.analyze(onnxprune.Model(REGISTRY["grouped"]().model))
+    found = widths(onnxprune.choose(analysis, keep=0.5, factor=factor))  # type: ignore[arg-type]
+    whole = {"outer": {"w0:1", "w1"}, "all": set()}.get(factor, {"w0:0"})
+    assert {g.name for g in analysis.groups if found[g.name] == g.size} == whole
+
+
+def test_coupled_groups_may_be_left_out() -> None:
+    analysis = onnxprune.analyze(onnxprune.Model(REGISTRY["se_gate"]().model))
+    mask = onnxprune.choose(analysis, keep=0.5, uncoupled_only=True)
+    assert {name for name, width in widths(mask).items() if width == analysis.groups[0].size} == {"w0"}
+    assert mask.provenance["uncoupled_only"] is True
+
+
+# Budgets --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("score", ["l1", "random"])
+@pytest.mark.parametrize(
+    "target", [{"macs": 0.5}, {"params": 0.5}, {"macs": 0.2}, {"params": 0.9}, {"macs": 0.6, "params": 0.4}]
+)
+@pytest.mark.parametrize("name", ["chain", "c2f", "grouped", "inception", "residual", "attention_packed", "flatten_fc"])
+def test_budgets_are_met_by_a_unit(name: str, target: dict, score: str, chain: onnxprune.Analysis) -> None:
+    """The file's cost is within every budget; with one unit more somewhere some budget would be exceeded."""
+    analysis = chain if name == "chain" else onnxprune.analyze(onnxprune.Model(REGISTRY[name]().model))
+    whole = cost_of(analysis.model.proto)
+    try:
+        mask = onnxprune.choose(analysis, target=target, score=score)  # type: ignore[arg-type]
+    except UsageError:
+        assert over(cost_of(cut(analysis, onnxprune.choose(analysis, keep=1e-9, score=score))), whole, target)
+        return
+    assert not over(cost_of(cut(analysis, mask)), whole, target)
+    wider = [one_more(mask, index) for index, group in enumerate(mask.groups) if group.removed]
+    assert any(over(cost_of(cut(analysis, other)), whole, target) for other in wider) or not wider
+
+
+def over(cost: Cost, whole: Cost, target: dict) -> bool:
+    """Whether a cost exceeds one of the budgets."""
+    return any(getattr(cost, name) > share * getattr(whole, name) for name, share in target.items())
+
+
+def one_more(mask: onnxprune.Mask, index: int) -> onnxprune.Mask:
+    """The mask with one more unit in one of its groups."""
+    group = mask.groups[index]
+    (first, end), *rest = group.removed
+    removed = (((first + 1, end),) if first + 1 < end else ()) + tuple(rest)
+    changed = onnxprune.mask.GroupMask(group.name, group.size, group.structure, removed)
+    return onnxprune.Mask(mask.fingerprint, (*mask.groups[:index], changed, *mask.groups[index + 1 :]))
+
+
+def test_a_budget_for_everything_removes_nothing(chain: onnxprune.Analysis) -> None:
+    assert not any(group.removed for group in onnxprune.choose(chain, target={"macs": 1, "params": 1}).groups)
+
+
+def test_limits_hold_under_a_budget(chain: onnxprune.Analysis) -> None:
+    mask = onnxprune.choose(chain, target={"params": 0.5}, round_to=4, min_keep=6, exclude=["w2"])
+    found = widths(mask)
+    assert found["w0"] % 4 == 0 and found["w0"] >= 8 and found["w1"] in (8, 10) and found["w2"] == 3
+    assert not over(cost_of(cut(chain, mask)), cost_of(chain.model.proto), {"params": 0.5})
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(2, 12), min_size=1, max_size=4),
+    st.sampled_from(["macs", "params"]),
+    st.floats(0.02, 1),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.integers(0, 3),
+)
+def test_any_budget_is_met_or_out_of_reach(
+    sizes: list[int], resource: str, share: float, step: int, least: int, seed: int
+) -> None:
+    analysis = onnxprune.analyze(matrices(sizes))
+    limits = Limits(step, least)
+    chosen = {"score": "random", "seed": seed, "round_to": step, "min_keep": least}
+    try:
+        mask = onnxprune.choose(analysis, target={resource: share}, **chosen)  # type: ignore[dict-item]
+    except UsageError:
+        narrowest = cost_by_hand([limits.floor(size) for size in sizes])
+        assert narrowest > share * cost_by_hand(sizes)
+        return
+    found = list(widths(mask).values())
+    assert all(w == size or (w >= least and w % step == 0) for w, size in zip(found, sizes, strict=True))
+    assert counting.params(cut(analysis, mask)) == cost_by_hand(found) <= share * cost_by_hand(sizes)
+
+
+def matrices(sizes: list[int]) -> onnxprune.Model:
+    """Matrix products of these widths from 7 to 5 channels; as many parameters as MACs."""
+    ends = [7, *sizes, 5]
+    steps = [f"a{k} = MatMul (s{k}, w{k})\ns{k + 1} = Sigmoid (a{k})" for k in range(len(ends) - 1)]
+    arrays = weights(**{f"w{k}": (ends[k], ends[k + 1]) for k in range(len(ends) - 1)})
+    return model_of("\n".join(steps), arrays, "float[1, 7] s0", outputs=f"float s{len(ends) - 1}")
+
+
+def cost_by_hand(sizes: list[int]) -> int:
+    ends = [7, *sizes, 5]
+    return sum(a * b for a, b in pairwise(ends))
+
+
+# Refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give either a share to keep or a target"),
+        ({"target": {}}, "give either a share to keep or a target"),
+        ({"keep": 0.5, "target": {"macs": 0.5}}, "give either a share to keep or a target"),
+        ({"keep": 0}, r"keep is 0, expected a share in \(0, 1\]"),
+        ({"keep": float("nan")}, "keep is nan, expected a share"),
+        ({"target": {"macs": 1.5}}, r"macs is 1\.5, expected a share"),
+        ({"target": {"time": 0.5}}, r"unknown target \['time'\]"),
+        ({"keep": 0.5, "score": "taste"}, "unknown score 'taste', expected one of l1, l2, bn, random"),
+        ({"keep": 0.5, "round_to": 0}, "round_to and min_keep are at least 1"),
+        ({"keep": 0.5, "min_keep": 0}, "round_to and min_keep are at least 1"),
+        ({"target": {"macs": 1e-4}}, r"no structure meets macs=0\.0001: .* the least is macs=0\.0\d+"),
+        ({"target": {"macs": 0.5, "params": 0.1}, "min_keep": 9}, r"no structure meets macs=0\.5, params=0\.1: "),
+        ({"target": {"macs": 0.5}, "exclude": ["*"]}, r"the least is macs=1\.0000"),
+        ({"keep": 0.5, "factor": "middle"}, "unknown factor 'middle', expected one of auto, outer, inner, all"),
+    ],
+)
+def test_usage_errors(chain: onnxprune.Analysis, options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        onnxprune.choose(chain, **options)
+    assert caught.value.fix
+
+
+def test_the_least_that_is_told_can_be_had(chain: onnxprune.Analysis) -> None:
+    """To the digits that are shown."""
+    least = cost_of(cut(chain, onnxprune.choose(chain, keep=1e-9))).share_of(cost_of(chain.model.proto))
+    with pytest.raises(UsageError, match=f"the least is params={least['params']:.4f}, macs={least['macs']:.4f}\n"):
+        onnxprune.choose(chain, target={"params": 1e-3, "macs": 1e-3})
+    onnxprune.choose(chain, target={name: share + 1e-4 for name, share in least.items()})  # type: ignore[misc]
+
+
+# Provenance and seeds -------------------------------------------------------------------------------------------
+
+
+def test_the_provenance_repeats_the_choice(chain: onnxprune.Analysis) -> None:
+    options = {"target": {"macs": 0.7}, "score": "random", "seed": 3, "round_to": 2, "min_keep": 2}
+    options |= {"exclude": ["w2"], "factor": "all", "uncoupled_only": True}
+    mask = onnxprune.choose(chain, **options)  # type: ignore[arg-type]
+    told = dict(mask.provenance)
+    assert onnxprune.choose(chain, score=told.pop("method"), **told) == mask
+    plain = {"method": "l1", "seed": 0, "keep": 0.5, "round_to": 1, "min_keep": 1, "factor": "auto"}
+    assert onnxprune.choose(chain, keep=0.5).provenance == plain
+
+
+@pytest.mark.parametrize("how", [{"keep": 0.5}, {"target": {"macs": 0.5}}])
+def test_seeds_decide_and_nothing_else(how: dict) -> None:
+    def chosen(seed: int) -> str:
+        analysis = onnxprune.analyze(model_of(CHAIN, ARRAYS, IMAGE))
+        return onnxprune.choose(analysis, score="random", seed=seed, **how).digest
+
+    assert chosen(1) == chosen(1) != chosen(2)
+
+
+def test_groups_without_a_batch_norm_are_chosen_by_l1() -> None:
+    """One group has a BatchNormalization, the other has none."""
+    body = """
+        a = Conv (x, w0)
+        n = BatchNormalization (a, bn_s, bn_b, bn_m, bn_v)
+        s = Sigmoid (n)
+        c = Conv (s, w1)
+        t = Sigmoid (c)
+        y = Conv (t, w2)
+    """
+    arrays = weights(w0=(8, 3, 1, 1), w1=(6, 8, 1, 1), w2=(5, 6, 1, 1)) | batch_norm("bn", 8)
+    analysis = onnxprune.analyze(model_of(body, arrays, IMAGE))
+    by_scale, by_l1 = (onnxprune.choose(analysis, keep=0.5, score=score).groups for score in ("bn", "l1"))
+    assert set(np.flatnonzero(by_scale[0].kept)) == set(np.argsort(-arrays["bn_s"])[:4])
+    assert by_scale[1] == by_l1[1] and by_scale[0] != by_l1[0]
