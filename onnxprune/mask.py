@@ -122,10 +122,10 @@ def read_mask(path: Path) -> Mask:
         MaskError: it is missing, no mask file, or of another version.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MaskError(f"{path}: cannot read the mask: {error.strerror}", "check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MaskError(f"{path}: not JSON: {error}", "make it with `onnxprune mask`") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise MaskError(f'{path}: not a mask file (expected "format": "{FORMAT}")', "make it with `onnxprune mask`")
@@ -141,7 +141,7 @@ def read_mask(path: Path) -> Mask:
 def _read_group(entry: Mapping[str, Any]) -> GroupMask:
     name, size = entry["name"], entry["size"]
     ends = [end for removed in entry["removed"] for end in removed]
-    if any(type(n) is not int for n in (size, *ends)) or any(len(r) != 2 for r in entry["removed"]):
+    if any(type(n) is not int for n in (size, *ends)) or size < 1 or any(len(r) != 2 for r in entry["removed"]):
         raise ValueError(f"group {name!r}: sizes are whole numbers, ranges are pairs of them")
     if ends != sorted(ends) or any(a == b for a, b in entry["removed"]) or not all(0 <= e <= size for e in ends):
         raise ValueError(f"group {name!r} has removed units outside [0, {size}), or ranges that do not ascend")
