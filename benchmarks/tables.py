@@ -1,7 +1,8 @@
-"""The README's tables out of the results: `python -m benchmarks.tables [--check]`.
+"""The documents' tables out of the results: `python -m benchmarks.tables [--check]`.
 
 Between `<!-- table:NAME -->` and `<!-- /table -->` stands the table of `results/NAME.json`; `table:checks` is that of
-all checks. `--check` changes nothing and exits with 1 where the file differs.
+all checks. Where a benchmark was not run to its end, that is said in the table's place. Every document with such
+markers is filled; `--check` changes nothing and exits with 1 where one differs.
 """
 
 import argparse
@@ -20,28 +21,51 @@ HARDWARE = ("cpu", "cores")
 HIDDEN = ("platform",)
 
 
-def footnote(result: dict[str, Any]) -> str:
+def documents(root: Path = ROOT) -> list[Path]:
+    """The documents that have tables."""
+    return [path for path in (*root.glob("*.md"), *sorted(root.glob("docs/*.md"))) if MARKED.search(path.read_text())]
+
+
+def result(name: str, folder: Path = RESULTS) -> dict[str, Any] | None:
+    """The result of a benchmark that ran to its end: a run that was stopped has no checks yet."""
+    path = BY_NAME[name].path(folder)
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return found if found.get("checks") else None
+
+
+def not_measured(names: list[str]) -> str:
+    """What stands where there is nothing to show."""
+    return f"*Not measured yet: {', '.join(f'`python -m benchmarks.{name}`' for name in names)}.*"
+
+
+def footnote(found: dict[str, Any]) -> str:
     """Where and when the figures were measured."""
-    facts = {k: v for k, v in result["environment"].items() if k not in HIDDEN}
+    facts = {k: v for k, v in found["environment"].items() if k not in HIDDEN}
     versions = ", ".join(f"{k} {v}" for k, v in facts.items() if k not in (*HARDWARE, "onnxruntime"))
-    return f"{facts['cpu']}, {facts['cores']} cores; {versions}, {facts['onnxruntime']}; {result['date']}."
+    return f"{facts['cpu']}, {facts['cores']} cores; {versions}, {facts['onnxruntime']}; {found['date']}."
 
 
 def table(name: str, folder: Path = RESULTS) -> str:
-    """One table as Markdown.
+    """One table as Markdown, or the words that it was not measured.
 
     Raises:
-        SystemExit: there is no benchmark, or no result, of this name.
+        SystemExit: there is no benchmark of this name.
     """
     if name == SUMMARY.name:
-        return markdown(SUMMARY.columns, all_checks(folder))
+        return summary(folder)
     if name not in BY_NAME:
         raise SystemExit(f"no benchmark {name!r}; expected one of {', '.join([SUMMARY.name, *BY_NAME])}")
-    path = BY_NAME[name].path(folder)
-    if not path.exists():
-        raise SystemExit(f"no {path.name}; fix: python -m benchmarks.{name}")
-    result = json.loads(path.read_text())
-    return f"{markdown(BY_NAME[name].columns, result['rows'])}\n\n{footnote(result)}"
+    found = result(name, folder)
+    if found is None:
+        return not_measured([name])
+    return f"{markdown(BY_NAME[name].columns, found['rows'])}\n\n{footnote(found)}"
+
+
+def summary(folder: Path = RESULTS) -> str:
+    """All checks, and which benchmarks have none yet."""
+    missing = [name for name in BY_NAME if result(name, folder) is None]
+    drawn = [markdown(SUMMARY.columns, all_checks(folder))] if len(missing) < len(BY_NAME) else []
+    return "\n\n".join(drawn + ([not_measured(missing)] if missing else []))
 
 
 def filled(text: str, folder: Path = RESULTS) -> str:
@@ -51,19 +75,26 @@ def filled(text: str, folder: Path = RESULTS) -> str:
 
 def main() -> int:
     """Write the tables; with `--check`, 1 if they are not what the results say."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description="Fill the README's tables.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description="Fill the documents' tables.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where tables and results differ")
-    parser.add_argument("--file", type=Path, default=ROOT / "README.md", help="the file with the markers")
+    parser.add_argument("--file", type=Path, nargs="+", help="files with markers; all of README.md and docs/ otherwise")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files")
     args = parser.parse_args()
-    old = args.file.read_text()
-    new = filled(old, args.results)
-    if args.check:
-        if new != old:
-            print(f"{args.file.name} differs from the results; fix: python -m benchmarks.tables")
-        return int(new != old)
-    args.file.write_text(new)
-    return 0
+    differs = [refresh(path, args.results, args.check) for path in args.file or documents()]
+    return int(args.check and any(differs))
+
+
+def refresh(path: Path, folder: Path, check: bool) -> bool:
+    """Fill one document, or only say whether it differs from the results."""
+    old = path.read_text()
+    new = filled(old, folder)
+    if new != old:
+        print(
+            f"{path.name} differs from the results; fix: python -m benchmarks.tables" if check else f"{path.name}: new"
+        )
+        if not check:
+            path.write_text(new)
+    return new != old
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The README's tables are the results."""
+"""The documents' tables are the results."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from benchmarks import tables
 from benchmarks.exam import BENCHMARKS
 from benchmarks.record import ROOT, Column, markdown
 
-DOCUMENTS = [path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")) if "<!-- table:" in path.read_text()]
+DOCUMENTS = tables.documents()
 
 
 @pytest.fixture
@@ -37,10 +37,23 @@ def test_text_without_markers_stays() -> None:
     assert tables.filled("no table here\n") == "no table here\n"
 
 
-@pytest.mark.parametrize(("name", "message"), [("nonsense", "no benchmark 'nonsense'"), ("chain", r"no chain\.json")])
-def test_a_missing_table_is_named(name: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=message):
-        tables.table(name, tmp_path)
+def test_an_unknown_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no benchmark 'nonsense'; expected one of checks, exam_exact"):
+        tables.table("nonsense", tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, {"rows": [{"name": "half"}], "checks": []}])
+def test_what_was_not_run_to_its_end_is_said(content: dict | None, tmp_path: Path) -> None:
+    if content:
+        (tmp_path / "chain.json").write_text(json.dumps(content))
+    assert tables.table("chain", tmp_path) == "*Not measured yet: `python -m benchmarks.chain`.*"
+    assert tables.table("checks", tmp_path).startswith("*Not measured yet: `python -m benchmarks.exam_exact`, `")
+
+
+def test_missing_checks_are_said_beside_the_others(results: Path) -> None:
+    drawn = tables.table("checks", results)
+    assert "| time | ≤ 1x | 0.50x | yes |" in drawn
+    assert "`python -m benchmarks.chain`" in drawn and "benchmarks.exam_speed" not in drawn
 
 
 def test_check_finds_a_difference(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +78,11 @@ def test_cells_are_formatted() -> None:
 def test_benchmarks_have_names_of_their_own() -> None:
     assert len({b.name for b in BENCHMARKS}) == len(BENCHMARKS)
     assert all((ROOT / "benchmarks" / f"{b.name}.py").exists() for b in BENCHMARKS)
+
+
+def test_every_benchmark_has_its_table() -> None:
+    shown = {found[2] for path in DOCUMENTS for found in tables.MARKED.finditer(path.read_text())}
+    assert shown == {"checks", *(b.name for b in BENCHMARKS)}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=[p.name for p in DOCUMENTS])
