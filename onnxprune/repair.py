@@ -230,8 +230,9 @@ def settle(trace: Trace) -> None:
         for node, form in [(m.node, form) for m in wrong for form in m.to_freeze]:
             _freeze(form, node)
     for repair in indirect:
-        for form in filter(None, repair.wanted):
-            _freeze(form, repair.node)
+        for wanted in repair.wanted:
+            if wanted is not None:
+                _freeze(wanted, repair.node)
 
 
 def _freeze(form: Form, node: Node) -> None:

@@ -4,10 +4,10 @@ A row is an `Einop` (a pattern), an `Elementwise` or a `Movement` (a function of
 package an operator, add a row to the room it belongs to. What has no row is frozen, and named.
 """
 
-from onnxprune.rules import elementwise, layout, linear, movement, norm, pool
+from onnxprune.rules import elementwise, layout, linear, movement, norm, order, pool
 from onnxprune.rules.rule import Rule
 
-ROOMS = (elementwise, linear, norm, pool, layout, movement)
+ROOMS = (elementwise, linear, norm, pool, order, layout, movement)
 TABLE: dict[str, Rule] = {op: rule for room in ROOMS for op, rule in room.RULES.items()}
 
 

@@ -1,4 +1,4 @@
-"""Pools and reductions: channels pass, what is pooled or reduced over is frozen."""
+"""Pools, samplers and reductions: channels pass, what is pooled, sampled or reduced over is frozen."""
 
 from onnxprune.graph import Node
 from onnxprune.rules.einop import Einop, Sizes
@@ -22,6 +22,10 @@ def _global(node: Node, trace: Trace) -> str:
     return f"b c *x! -> b c {ones}"
 
 
+def _region_sizes(node: Node, trace: Trace) -> Sizes:
+    return {"h": [node.attribute("output_height", 1)], "w": [node.attribute("output_width", 1)]}
+
+
 def _reduction(node: Node, trace: Trace) -> str:
     rank = len(trace.axes(node.inputs[0]))
     axes = trace.integers(node, 1, "axes")
@@ -42,6 +46,7 @@ def _reduced(rank: int, axes: set[int], node: Node) -> str:
 
 
 POOLED = "is pooled over"
+SAMPLED = "is sampled by position"
 GLOBAL = Einop(_global, POOLED)
 REDUCTION = Einop(_reduction, "is reduced over")
 ARG = Einop(_arg, "is searched over")
@@ -53,6 +58,8 @@ RULES = {
     "GlobalAveragePool": GLOBAL,
     "GlobalLpPool": GLOBAL,
     "GlobalMaxPool": GLOBAL,
+    "GridSample": Einop("b c *x!, b *y p! -> b c *y", SAMPLED),
+    "RoiAlign": Einop("b! c y! x!, r p!, r -> r c h w", SAMPLED, _region_sizes),
     "ArgMax": ARG,
     "ArgMin": ARG,
     **{

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from tests.rules.cases.build import Case, case, drawn, versions
 
 X = (3, 4, 7, 8)
@@ -18,6 +20,8 @@ CEIL: dict[str, dict[str, Any]] = {
     "ceil, padded": {"kernel_shape": [2, 3], "strides": [3, 3], "pads": [1, 1, 1, 1], "ceil_mode": 1},
     "ceil, last window outside": {"kernel_shape": [1, 1], "strides": [3, 2], "pads": [0, 0, 0, 0], "ceil_mode": 1},
 }
+GRID = drawn("grid", (3, 5, 6, 2), -1, 1)
+BOXES = np.array([[0, 0, 4, 4], [1, 2, 6, 7], [0, 1, 3, 5]], np.float32)
 WITHOUT_KERNEL = {("GlobalLpPool", 22)}
 DILATED: dict[str, dict[str, Any]] = {"dilated": {"kernel_shape": [3, 2], "dilations": [2, 3]}}
 
@@ -64,6 +68,15 @@ CASES = [
         if (op, v) not in WITHOUT_KERNEL
     ),
     case("GlobalAveragePool", BOTH, {"x": (3, 4, 5)}, note="1d"),
+    *(
+        case("GridSample", "x.0 x.1 grid.0 grid.1 grid.2", {"x": X, "grid": GRID}, opset=v, reason="by position")
+        for v in versions("GridSample")
+    ),
+    *(
+        case("RoiAlign", "x.1 rois.0", {"x": X, "rois": BOXES, "of": [0, 2, 1]}, opset=v, note=note, **more)
+        for v in versions("RoiAlign")
+        for note, more in {"one bin": {}, "bins": {"output_height": 2, "output_width": 3}}.items()
+    ),
     *(case(op, "x.0 x.2", {"x": (3, 4, 5)}, opset=v, axis=1) for op in ("ArgMax", "ArgMin") for v in versions(op)),
     *(
         case(op, "x.0 x.1", {"x": (3, 4, 5)}, axis=-1, keepdims=0, note="dropped", reason="searched over")
