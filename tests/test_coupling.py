@@ -86,8 +86,8 @@ def test_inputs_that_are_no_tensors() -> None:
 @pytest.mark.parametrize(
     ("operators", "arrays", "reason"),
     [
-        ("s = CumSum (a, one)", ints(one=1), "CumSum 's': no rule for this operator"),
-        ("s, i = TopK <axis = 1> (a, eight)", ints(eight=[8]), "TopK 's': no rule"),
+        ("s = GatherElements (a, zero)", ints(zero=[[[[0]]]]), "GatherElements 's': no rule for this operator"),
+        ("s, i, j, k = Unique <axis = 1> (a)", {}, "Unique 's': no rule"),
         ("n = Shape (a) r = RandomNormalLike (a) s = Add (a, r)", {}, "RandomNormalLike 'r': no rule"),
     ],
 )
