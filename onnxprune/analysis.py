@@ -11,7 +11,7 @@ from onnxprune.collector import no_collection
 from onnxprune.cost import Cost, CostModel
 from onnxprune.coupling import couple
 from onnxprune.forms import Atom, Fixed, Form, Product, Sum, atoms, expand, resolve
-from onnxprune.graph import Graph, Model
+from onnxprune.graph import Graph, Model, Node
 from onnxprune.groups import FrozenAxis, Group, find_groups, frozen_axes
 from onnxprune.repair import settle
 from onnxprune.trace import Trace
@@ -82,9 +82,14 @@ class Analysis:
 
     @cached_property
     def convolution_groups(self) -> frozenset[str]:
-        """Groups whose units are whole groups of a grouped convolution."""
-        inside = {a for r in self.trace.repairs if r.slot == "group" for f in r.wanted if f for a in atoms(f)}
+        """Groups whose units are whole groups of a grouped convolution, of more than one channel each."""
+        stated = (r for r in self.trace.repairs if r.slot == "group" and not self._is_depthwise(r.node))
+        inside = {a for r in stated for f in r.wanted if f for a in atoms(f)}
         return frozenset(g.name for g in self.groups if inside.intersection(g.atoms))
+
+    def _is_depthwise(self, node: Node) -> bool:
+        """Whether every group of a convolution reads one channel, however many it makes."""
+        return self.trace.shape(node.inputs[0])[1] == node.attribute("group", 1)
 
 
 @no_collection()
@@ -127,9 +132,7 @@ def _fingerprint(graph: Graph) -> str:
         number[name] = str(len(number))
     calls = []
     for node in graph.nodes:
-        wiring = [
-            number.get(n) or (f"w{list(graph.stored[n].dims)}" if n in graph.stored else "-") for n in node.inputs
-        ]
+        wiring = [number.get(n) or (f"w{graph.stored[n].dims[:]}" if n in graph.stored else "-") for n in node.inputs]
         calls.append(f"{node.domain}.{node.op}({','.join(wiring)});")
         for name in node.outputs:
             number[name] = str(len(number))

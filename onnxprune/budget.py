@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import floor
 from typing import Any, Literal, get_args
 
@@ -21,6 +22,7 @@ from onnxprune.scores import SCORES
 from onnxprune.selection import Factor, primary_groups, uncoupled_groups
 
 Resource = Literal["macs", "params"]
+_NOTHING = np.zeros(0, bool)
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,12 @@ def choose(
         seed: seed of `random`.
 
     Raises:
-        UsageError: an option is out of range, or no structure meets the target.
+        UsageError: an option is out of range, a pattern matches nothing, or no structure meets the target.
     """
     _check(keep, target, round_to, min_keep)
     _check_one_of(score, "score", SCORES)
     _check_one_of(factor, "factor", get_args(Factor))
+    _check_patterns(analysis, exclude)
     limits = Limits(round_to, min_keep)
     groups = [g for g in primary_groups(analysis, factor) if not (exclude and _matches(g, exclude))]
     if uncoupled_only:
@@ -124,6 +127,18 @@ def _check_one_of(value: str, what: str, known: Collection[str]) -> None:
         raise UsageError(f"unknown {what} {value!r}, expected one of {', '.join(known)}", "check its spelling")
 
 
+def _check_patterns(analysis: Analysis, patterns: Iterable[str]) -> None:
+    """Refuse a pattern that protects nothing: a misspelt one would prune the very layer it was to protect."""
+    graph = analysis.trace.graph
+    for pattern in patterns:
+        known = chain((g.name for g in analysis.groups), graph.stored, (n.label for n in graph.nodes))
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in known):
+            raise UsageError(
+                f"--exclude {pattern}: no group, node or stored tensor has such a name",
+                "see the names with `onnxprune analyze`, and use * for the rest of a name",
+            )
+
+
 def _matches(group: Group, patterns: Iterable[str]) -> bool:
     names = {group.name, *group.producers, *(m.tensor for m in group.members if m.makes)}
     return any(fnmatch.fnmatchcase(name, p) for p in patterns for name in names)
@@ -136,16 +151,19 @@ def _best(scores: np.ndarray, width: int) -> np.ndarray:
 
 
 def _best_of_each(scores: Sequence[np.ndarray], widths: Sequence[int]) -> list[np.ndarray]:
-    """`_best` of every group, found by one sort of all their units."""
-    if not scores:
-        return []
-    sizes = np.array([len(s) for s in scores])
-    starts = np.cumsum(sizes) - sizes
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    order = np.lexsort((-np.concatenate(scores), owner))  # stable: of equal ones the first stays
-    kept = np.empty(len(owner), bool)
-    kept[order] = np.arange(len(owner)) < np.repeat(starts + widths, sizes)
-    return [kept[start:stop] for start, stop in zip(starts.tolist(), (starts + sizes).tolist(), strict=True)]
+    """`_best` of every group, for all groups of one size together."""
+    found: list[np.ndarray] = [_NOTHING] * len(scores)
+    alike: dict[int, list[int]] = {}
+    for k, score in enumerate(scores):
+        alike.setdefault(len(score), []).append(k)
+    for size, places in alike.items():
+        table = np.concatenate([scores[k] for k in places]).reshape(-1, size)
+        first = np.arange(size) < np.array([widths[k] for k in places])[:, None]
+        kept = np.empty(table.shape, bool)
+        np.put_along_axis(kept, np.argsort(-table, axis=1, kind="stable"), first, axis=1)
+        for k, row in zip(places, kept, strict=True):
+            found[k] = row
+    return found
 
 
 def _widths_for(
@@ -175,7 +193,7 @@ def _widths_for(
         wanted = ", ".join(f"{name}={share}" for name, share in target.items())
         raise UsageError(
             f"no structure meets {wanted}: with these groups and limits the least is {reach}",
-            "raise the target, or lower --min-keep and --round-to",
+            "raise the target, lower --min-keep and --round-to, or let more factors go with --factor all",
         )
     low, high = 0, len(steps)
     while low < high:

@@ -5,7 +5,7 @@ happens, the path holds the old file or the new one, whole.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import onnx
@@ -21,6 +21,7 @@ from onnxprune.wire import Header, skeleton
 __all__ = ["read_model", "write_model"]
 
 _EXPORT_AGAIN = "export the model again, or check that the download is complete"
+OLDEST_OPSET = 7
 _IR_VERSION_TAG = b"\x08"  # every exporter writes ir_version, field 1, first
 
 
@@ -71,6 +72,12 @@ def _parsed(data: bytes, path: Path) -> ModelProto:
 def _check_versions(proto: ModelProto, path: Path) -> None:
     newest = onnx.defs.onnx_opset_version()
     opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    if 0 < opset < OLDEST_OPSET:
+        raise ModelError(
+            f"{path}: opset {opset} is too old: expected at least {OLDEST_OPSET}; before it operators broadcast"
+            " otherwise",
+            "convert it with onnx.version_converter, or export with a higher opset",
+        )
     for name, got, known in (("opset", opset, newest), ("IR version", proto.ir_version, onnx.IR_VERSION)):
         if got > known:
             raise ModelError(
@@ -100,9 +107,18 @@ def _check_weights(headers: Iterable[Header], path: Path) -> None:
         if min(tensor.dims, default=0) < 0:
             raise _bad_tensor(path, tensor, f"negative size in shape {list(tensor.dims)}")
         if is_external(tensor):
-            reference(tensor, path.parent, expected, find)
+            _check_external(tensor, path, expected, find)
         elif expected and not header.typed and header.raw_bytes != expected:
             raise _bad_tensor(path, tensor, f"expected {expected} bytes, got {header.raw_bytes or 0}")
+
+
+def _check_external(tensor: TensorProto, path: Path, expected: int, find: Callable[[str, Path], Path]) -> None:
+    try:
+        found = reference(tensor, path.parent, expected, find)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error.what}", error.fix) from error
+    if found.path.samefile(path):
+        raise _bad_tensor(path, tensor, "its external data would be the model's own file")
 
 
 def _bad_tensor(path: Path, tensor: TensorProto, why: str) -> ModelError:

@@ -99,7 +99,6 @@ def test_the_best_units_stay_and_of_equal_ones_the_first() -> None:
         (["b0"], {"w0"}),  # another tensor that makes the same channels
         (["a", "d"], {"w0", "w2"}),  # nodes that make them
         (["w3", "y"], set()),  # what only reads them
-        (["W1", "nothing"], set()),
     ],
 )
 def test_excluded_groups_stay_whole(chain: onnxprune.Analysis, patterns: list[str], whole: set[str]) -> None:
@@ -227,6 +226,7 @@ def cost_by_hand(sizes: list[int]) -> int:
         ({"target": {"macs": 1e-4}}, r"no structure meets macs=0\.0001: .* the least is macs=0\.0\d+"),
         ({"target": {"macs": 0.5, "params": 0.1}, "min_keep": 9}, r"no structure meets macs=0\.5, params=0\.1: "),
         ({"target": {"macs": 0.5}, "exclude": ["*"]}, r"the least is macs=1\.0000"),
+        ({"keep": 0.5, "exclude": ["w1", "w9*"]}, r"--exclude w9\*: no group, node or stored tensor has such a name"),
         ({"keep": 0.5, "factor": "middle"}, "unknown factor 'middle', expected one of auto, outer, inner, all"),
     ],
 )

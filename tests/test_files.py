@@ -111,6 +111,18 @@ def test_weights_behind_constants_are_weights(tmp_path):
     assert [name for name, _ in stored_tensors(read_model(stored(tmp_path, model_of([], nodes))))] == ["c"]
 
 
+def test_too_old_opset_is_refused(tmp_path):
+    model = model_of([inline(WEIGHT)])
+    model.opset_import[0].version = 6
+    with pytest.raises(ModelError, match=r"m\.onnx: opset 6 is too old: expected at least 7.*\n  fix: convert it with"):
+        read_model(stored(tmp_path, model))
+
+
+def test_external_data_in_the_model_itself_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"m\.onnx: tensor 'w': its external data would be the model's own file"):
+        read_model(stored(tmp_path, model_of([external("w", [1], "m.onnx", 0, 4)])))
+
+
 def test_too_new_opset_is_refused(tmp_path):
     model, known = model_of([inline(WEIGHT)]), onnx.defs.onnx_opset_version()
     model.opset_import[0].version = known + 1

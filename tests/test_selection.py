@@ -77,3 +77,18 @@ def test_what_is_resized_counts_as_coupled() -> None:
     arrays = weights(w0=(8, 3, 1, 1), w1=(6, 8, 1, 1), w2=(5, 6, 1, 1), scales=(4,))
     arrays["scales"][:] = 1, 1, 2, 2
     assert uncoupled_groups(onnxprune.analyze(model_of(body, arrays, "float[2, 3, 8, 8] x"))) == {"w1"}
+
+
+@pytest.mark.parametrize("factor", ["auto", "outer"])
+def test_groups_of_one_channel_are_channels(factor: Factor) -> None:
+    """A depthwise convolution that makes two channels of each: the channels go, not one of the two."""
+    body = """
+        a = Conv (x, w0)
+        r = Relu (a)
+        d = Conv <group = 12> (r, wd)
+        s = Relu (d)
+        y = Conv (s, w1)
+    """
+    arrays = weights(w0=(12, 3, 1, 1), wd=(24, 1, 1, 1), w1=(5, 24, 1, 1))
+    analysis = onnxprune.analyze(model_of(body, arrays, "float[2, 3, 8, 8] x"))
+    assert [group.size for group in primary_groups(analysis, factor)] == [12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ def explain(error: BaseException) -> Failure:
         return Failure(_line(error.format_message()), f"see `{command} --help`", 2)
     if isinstance(error, MemoryError):
         return Failure("out of memory", "close other programs, or use a machine with more memory", 2)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure(f"cannot print: {error.strerror}", "free some disk space, or print elsewhere", 2)
     what = f"internal error, a bug in onnxprune: {type(error).__name__}: {error}"
     return Failure(_line(what), "run it again with --debug for the traceback, and report it", 2)
 

@@ -33,7 +33,7 @@ def mask(model: Path, selection: options.Selection, output: Path, sizes: Mapping
     \b
     Examples:
       onnxprune mask model.onnx --keep 0.5 -o mask.json
-      onnxprune mask model.onnx --target macs=0.5 --round-to 8 --exclude 'head*' -o mask.json
+      onnxprune mask model.onnx --target macs=0.5 --round-to 8 --exclude 'fc*' -o mask.json
     """
     with out.steps() as step:
         step("reading")

@@ -93,6 +93,8 @@ def _slice(node: Node, trace: Trace) -> None:
             forms[axis], columns = divide(forms[axis], n // step, step)
             fix(columns, Reason(node.op, node.label, f"picks every {step}th element"))
             new_ends[k] = multiply([forms[axis], columns])
+        elif step == -1 and len(chosen) == n and (start == -1 or start >= n) and end < -n:
+            forms[axis] = take(forms[axis], chosen)  # open at both ends: it follows by itself
         else:
             raise Cannot(f"it picks channels with step {step}")
     trace.give(node.outputs[0], forms)
