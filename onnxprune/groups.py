@@ -34,7 +34,7 @@ class Member(NamedTuple):
     makes: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Group:
     """Units that are tied one to one over all the tensors they lie on.
 
@@ -61,7 +61,7 @@ class Group:
         return dict(zip(self.atoms, accumulate((a.size for a in self.atoms[:-1]), initial=0), strict=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FrozenAxis:
     """What can not be removed from an axis of a stored tensor, and the reason.
 
@@ -207,8 +207,7 @@ def _describe(trace: Trace, lists: list[tuple[Atom, ...]], where: Mapping[Atom, 
                 for name, axis, form in lying.get(k, ())
             ]
         )
-        producers = tuple(dict.fromkeys([p.node.label for p in makers]))
-        consumers = tuple(dict.fromkeys([c.node.label for c in used.get(k, ())]))
+        producers, consumers = _labels(makers), _labels(used.get(k, []))
         starts = [p.node.index for p in makers] + [first.get(m.tensor, 1 << 60) for m in members]
         drafts.append((min(starts, default=0), _stem(makers, members), members, producers, consumers, group))
     drafts.sort(key=lambda d: d[0])
@@ -243,13 +242,21 @@ def _by_group(owner: Mapping[Atom, int], items: Iterable) -> dict[int, list]:
 
 def _makes(productions: list, tensor: str, form: Form, group: tuple[Atom, ...]) -> bool:
     """Whether this axis of `tensor` is one that it makes channels on, not one that it consumes."""
-    own = [p.form for p in productions if p.tensor == tensor]
-    if not own:
-        return False
-    if any(made is form for made in own):
-        return True  # `form` is an axis that the group lies on
-    inside = set(atoms(form)) & set(group)
-    return any(not inside.isdisjoint(atoms(made)) for made in own)
+    for production in productions:
+        made = production.form
+        if production.tensor == tensor and (made is form or not _apart(made, form, group)):
+            return True
+    return False
+
+
+def _apart(made: Form, form: Form, group: tuple[Atom, ...]) -> bool:
+    """Whether two forms share no atom of the group."""
+    return set(atoms(form)).intersection(group).isdisjoint(atoms(made))
+
+
+def _labels(items: list) -> tuple[str, ...]:
+    """The nodes of productions or contractions, each once."""
+    return (items[0].node.label,) if len(items) == 1 else tuple(dict.fromkeys([item.node.label for item in items]))
 
 
 def _first_readers(trace: Trace) -> dict[str, int]:

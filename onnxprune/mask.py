@@ -32,7 +32,7 @@ from onnxprune.groups import Group
 FORMAT, VERSION = "onnxprune-mask", 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GroupMask:
     """The removed units of one group, as half-open ranges."""
 
@@ -155,13 +155,16 @@ def fit_mask(analysis: Analysis, mask: Mask) -> tuple[dict[Atom, np.ndarray], bo
         MaskError: the mask is for another network, or empties a group.
     """
     matched = mask.fingerprint != analysis.fingerprint
-    if matched or [(g.name, g.size) for g in mask.groups] != [(g.name, g.size) for g in analysis.groups]:
+    ours, theirs = ([(g.name, g.size) for g in groups] for groups in (analysis.groups, mask.groups))
+    if matched or ours != theirs:
         _match(analysis, mask)
     kept: dict[Atom, np.ndarray] = {}
     for group, entry, units in zip(analysis.groups, mask.groups, _kept_of_each(mask.groups), strict=True):
         if sum([stop - start for start, stop in entry.removed]) == group.size:
             raise MaskError(f"group {group.name!r}: the mask removes all {group.size} units", "keep at least one")
-        if entry.removed:
+        if entry.removed and len(group.atoms) == 1:
+            kept[group.atoms[0]] = units
+        elif entry.removed:
             kept |= [(atom, units[start : start + atom.size]) for atom, start in group.first_units.items()]
     return kept, matched
 

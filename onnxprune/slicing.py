@@ -87,7 +87,7 @@ def _kept_index(trace: Trace, kept: Kept, numbers: Mapping[Atom, np.ndarray]) ->
     for name in trace.graph.stored:
         forms = trace.forms.get(name)
         if forms:
-            index = tuple([_axis_index(f, kept, numbers, compounds) for f in forms])
+            index = tuple([None if type(f) is Fixed else _axis_index(f, kept, numbers, compounds) for f in forms])
             if any(i is not None for i in index):
                 table[name] = index
     return table
@@ -149,7 +149,7 @@ def _copy(model: Model, edits: Edits) -> tuple[ModelProto, dict[str, LazySlice]]
 
 def _likeness(tensor: TensorProto, index: Index) -> Hashable:
     """What small tensors have in common that are sliced together; None for one that is not."""
-    dims, kind = tuple(tensor.dims), tensor.data_type
+    dims, kind = tuple(tensor.dims[:]), tensor.data_type
     if prod(dims) > _SMALL or kind in _APART or is_external(tensor):
         return None
     return kind, dims, tuple([-1 if keep is None else len(keep) for keep in index])
@@ -157,10 +157,10 @@ def _likeness(tensor: TensorProto, index: Index) -> Hashable:
 
 def _slice_alike(cuts: list[tuple[TensorProto, TensorProto, Index]], base: Path | None) -> None:
     values = slices_alike([tensor for _, tensor, _ in cuts], [index for *_, index in cuts], base)
-    data, shape, size = values.tobytes(), values.shape[1:], values[0].nbytes
+    data, size = values.tobytes(), values[0].nbytes
+    empty = TensorProto(dims=values.shape[1:], data_type=cuts[0][1].data_type)
     for k, (target, tensor, _) in enumerate(cuts):
-        target.dims.extend(shape)
-        target.data_type = tensor.data_type
+        target.CopyFrom(empty)
         target.name = tensor.name
         target.raw_data = data[k * size : (k + 1) * size]
         _document(target, tensor)

@@ -144,7 +144,7 @@ class Trace:
     def _first_axes(self, name: str) -> tuple[Form, ...] | None:
         tensor = self.graph.stored.get(name)
         if tensor is not None:
-            return tuple([ONE if n == 1 else Atom(n) for n in tensor.dims])
+            return tuple([ONE if n == 1 else Atom(n) for n in tensor.dims[:]])
         value = self.values.get(name)
         if value is None:
             return None

@@ -31,7 +31,7 @@ def axis_totals(analysis: Analysis, axes_of: Mapping[str, Iterable[int]], power:
     alike: dict[tuple[int, tuple[int, ...], tuple[int, ...]], list[str]] = {}
     for name, axes in axes_of.items():
         tensor = analysis.trace.graph.stored[name]
-        dims = tuple(tensor.dims)
+        dims = tuple(tensor.dims[:])
         if prod(dims) > _SMALL or is_external(tensor):
             totals[name] = _of_large(analysis, name, sorted(axes), power)
         else:
