@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 import onnx
 from onnx import TypeProto, ValueInfoProto
 
-from onnxprune.forms import Fixed, FormError, fix
+from onnxprune.forms import Fixed, fix
 from onnxprune.graph import Graph, Node
 from onnxprune.rules import rule_for
 from onnxprune.trace import Cannot, Reason, Trace
+from onnxprune.unify import FormError
 
 ONNX_ERRORS = (
     onnx.defs.SchemaError,

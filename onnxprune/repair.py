@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnxprune.forms import Atom, Form, atoms, fix, is_fixed, tie
+from onnxprune.forms import Atom, Form, atoms, fix, is_fixed
 from onnxprune.graph import Node
 from onnxprune.groups import count
 from onnxprune.shapes import OPERATIONS, Edge
 from onnxprune.trace import Reason, Repair, Trace
+from onnxprune.unify import tie
 
 Counts = Mapping[Atom, int]
 Edits = dict[tuple[int, str | int], np.ndarray]

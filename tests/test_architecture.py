@@ -19,6 +19,7 @@ FLOOR_PLAN = """
 errors types environment collector
 external files lazy outgoing saving tensors wire
 forms
+unify
 graph shapes
 trace
 rules

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from onnxprune.forms import ONE, Fixed, Form, fix, tie
+from onnxprune.forms import ONE, Fixed, Form, fix
 from onnxprune.graph import Node
 from onnxprune.rules.pattern import Token, parse
 from onnxprune.rules.plan import Plan, compiled
 from onnxprune.trace import Contraction, Production, Reason, Repair, Trace, Work
+from onnxprune.unify import tie
 
 __all__ = ["Einop", "Sizes", "Token", "broadcast", "parse"]
 

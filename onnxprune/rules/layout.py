@@ -1,10 +1,11 @@
 """Data movement that keeps every element: reshapes, transposes, and blocks moved between channels and space."""
 
-from onnxprune.forms import ONE, fix, multiply, reshape, resolve
+from onnxprune.forms import ONE, fix, multiply, resolve
 from onnxprune.graph import Node
 from onnxprune.rules.einop import Einop, Sizes
 from onnxprune.rules.rule import Movement
 from onnxprune.trace import Cannot, Reason, Trace
+from onnxprune.unify import reshape
 
 
 def _reshape(node: Node, trace: Trace) -> None:

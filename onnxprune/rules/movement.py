@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxprune.forms import (
-    ONE,
-    Atom,
-    Fixed,
-    Form,
-    concatenate,
-    divide,
-    fix,
-    is_fixed,
-    multiply,
-    reason_of,
-    split,
-    take,
-    tie,
-)
+from onnxprune.forms import ONE, Atom, Fixed, Form, concatenate, fix, is_fixed, multiply, reason_of
 from onnxprune.graph import Node
 from onnxprune.rules.rule import Movement
 from onnxprune.trace import Cannot, Reason, Reindex, Trace
+from onnxprune.unify import divide, split, take, tie
 
 
 def _concat(node: Node, trace: Trace) -> None:

@@ -12,9 +12,10 @@ from itertools import accumulate
 from math import prod
 from typing import Any, NamedTuple
 
-from onnxprune.forms import Fixed, Form, factor, multiply, tie
+from onnxprune.forms import Fixed, Form, multiply
 from onnxprune.rules.pattern import Pattern, Token, parse
 from onnxprune.trace import Cannot
+from onnxprune.unify import factor, tie
 
 Step = tuple[Callable[[list[Form], Any], None], object]
 Shape = tuple[int, ...]

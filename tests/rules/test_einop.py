@@ -6,10 +6,11 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnxprune.coupling import couple
-from onnxprune.forms import Atom, Fixed, Form, FormError, atoms, expand, is_fixed
+from onnxprune.forms import Atom, Fixed, Form, atoms, expand, is_fixed
 from onnxprune.graph import Graph, Model, Node
 from onnxprune.rules.einop import Einop, Token, broadcast, parse
 from onnxprune.trace import Cannot, Trace
+from onnxprune.unify import FormError
 
 
 def read(
