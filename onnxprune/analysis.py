@@ -10,6 +10,7 @@ from functools import cached_property
 from onnxprune.collector import no_collection
 from onnxprune.cost import Cost, CostModel
 from onnxprune.coupling import couple
+from onnxprune.folding import fold_constants
 from onnxprune.forms import Atom, Fixed, Form, Product, Sum, atoms, expand, resolve
 from onnxprune.graph import Graph, Model, Node
 from onnxprune.groups import FrozenAxis, Group, find_groups, frozen_axes
@@ -22,7 +23,8 @@ class Analysis:
     """Channel groups of a model and why its other axes are frozen.
 
     Attributes:
-        model: what was analyzed.
+        model: what was analyzed: the original, but for folded constants.
+        original: the model that was given.
         groups: what may be removed, in the graph's order.
         frozen: stored axes that stay whole, with reasons.
         sizes: the sizes that symbolic dimensions stood for.
@@ -33,6 +35,15 @@ class Analysis:
     groups: tuple[Group, ...]
     frozen: tuple[FrozenAxis, ...]
     sizes: Mapping[str, int]
+    original: Model = field(repr=False)
+
+    @property
+    def folded(self) -> tuple[str, ...]:
+        """Stored tensors of `model` that the original computes from others (see `folding`)."""
+        if self.model is self.original:
+            return ()
+        stored = {tensor.name for tensor in self.original.proto.graph.initializer}
+        return tuple(t.name for t in self.model.proto.graph.initializer if t.name not in stored)
 
     @cached_property
     def costs(self) -> CostModel:
@@ -93,19 +104,24 @@ class Analysis:
 
 
 @no_collection()
-def analyze(model: Model, *, sizes: Mapping[str, int] | None = None) -> Analysis:
+def analyze(model: Model, *, sizes: Mapping[str, int] | None = None, fold: bool = False) -> Analysis:
     """Find the channel groups of a model.
 
     Args:
         model: a model from `load`.
         sizes: sizes of symbolic dimensions by name (`{"batch": 1}`); `*` is for all others.
+        fold: store what constant branches compute that no slice passes through (see `folding`), so that it can be
+            pruned; the pruned model has the result in place of the branch.
 
-    >>> analysis = analyze(load("models/zoo/resnet20_cifar10.onnx"))
+    >>> analysis = analyze(load("models/zoo/resnet11_cifar10.onnx"))
     >>> [group.name for group in analysis.groups]
     """
-    trace = couple(Graph(model), sizes)
+    graph = Graph(model)
+    folded = fold_constants(graph) if fold else model
+    trace = couple(graph if folded is model else Graph(folded), sizes)
     settle(trace)
-    return Analysis(model, trace, tuple(find_groups(trace)), tuple(frozen_axes(trace)), dict(sizes or {}))
+    groups, frozen = tuple(find_groups(trace)), tuple(frozen_axes(trace))
+    return Analysis(folded, trace, groups, frozen, dict(sizes or {}), model)
 
 
 def products_of(trace: Trace) -> Iterator[list[list[Atom]]]:

@@ -38,7 +38,7 @@ def apply(model: Model, mask: Mask, *, verify: bool = True, analysis: Analysis |
         MaskError: the mask is for another model, empties a group, or leaves sizes that the graph can not state.
         VerificationError: the pruned model is not the masked original.
     """
-    analysis = analysis or analyze(model)
+    analysis = analysis or analyze(model, fold=mask.fold)
     pruned = slice_model(analysis, mask)
     if verify:
         certify(model, pruned, mask, analysis).raise_for_failure()

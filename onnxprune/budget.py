@@ -104,7 +104,7 @@ def choose(
     kept = _best_of_each([scores[g.name] for g in groups], [widths[g.name] for g in groups])
     options: dict[str, Any] = {"keep": keep, "target": dict(target or {}) or None, "round_to": round_to}
     options |= {"min_keep": min_keep, "exclude": list(exclude) or None, "factor": factor}
-    options |= {"uncoupled_only": uncoupled_only or None}
+    options |= {"uncoupled_only": uncoupled_only or None, "fold": bool(analysis.folded) or None}
     provenance = {"method": score, "seed": seed} | {k: v for k, v in options.items() if v is not None}
     return make_mask(analysis, dict(zip((g.name for g in groups), kept, strict=True)), provenance)
 

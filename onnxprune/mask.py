@@ -64,6 +64,11 @@ class Mask:
     groups: tuple[GroupMask, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def fold(self) -> bool:
+        """Whether it was made for the model with constant branches folded."""
+        return bool(self.provenance.get("fold"))
+
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
         groups = [

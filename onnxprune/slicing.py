@@ -48,6 +48,7 @@ def slice_model(analysis: Analysis, mask: Mask) -> Model:
     edits = Edits(trace, kept)
     proto, arrays = _copy(analysis.model, edits)
     provenance = {**mask.provenance, "mask": mask.digest, "fingerprint": mask.fingerprint, "by_structure": matched}
+    provenance |= {"folded": analysis.folded} if analysis.folded else {}
     _set_metadata(proto, provenance)
     return Model(proto, analysis.model.path, arrays)
 

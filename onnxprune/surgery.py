@@ -23,7 +23,8 @@ def masked_reference(
     Graphsurgeon keeps no metadata here, and needs none: the result is only run.
     """
     graph = gs.import_onnx(_loaded(model))
-    nodes = list(graph.nodes)
+    # By outputs: places differ where constants were folded.
+    nodes = {node.outputs[0].name: node for node in graph.nodes if node.outputs}
     before: dict[int, list[gs.Node]] = {}
     for contraction in trace.contractions:
         mask = keep_mask(contraction.form, kept)
@@ -31,9 +32,9 @@ def masked_reference(
             continue
         if wrong is not None and contraction is wrong[0]:
             mask = _corrupted(mask, wrong[1])
-        index = contraction.node.index
-        before.setdefault(index, []).append(_insert_mask(nodes[index], contraction, mask, trace))
-    graph.nodes[:] = [n for k, node in enumerate(nodes) for n in (*before.get(k, ()), node)]
+        node = nodes[contraction.node.outputs[0]]
+        before.setdefault(id(node), []).append(_insert_mask(node, contraction, mask, trace))
+    graph.nodes[:] = [n for node in list(graph.nodes) for n in (*before.get(id(node), ()), node)]
     return gs.export_onnx(graph, do_type_check=False)
 
 

@@ -109,9 +109,9 @@ def verify(model: Model, pruned: Model, mask: Mask, *, analysis: Analysis | None
         MaskError: the mask does not fit the model.
         ModelError: a model does not run.
     """
-    analysis = analysis or analyze(model)
+    analysis = analysis or analyze(model, fold=mask.fold)
     info = check_runtime()
-    found = difference(slice_model(analysis, mask), pruned)
+    found = difference(slice_model(analysis, mask), pruned, computed=analysis.folded)
     figures = _measure(analysis, pruned, mask)
     tolerance = TOLERANCE.get(_float_kind(model), 1e-4)
     unmasked = all(not g.removed for g in mask.groups)
@@ -133,7 +133,7 @@ def verify(model: Model, pruned: Model, mask: Mask, *, analysis: Analysis | None
 
 
 def _measure(analysis: Analysis, pruned: Model, mask: Mask) -> dict[str, Any]:
-    model, trace = analysis.model, analysis.trace
+    model, trace = analysis.original, analysis.trace
     kept, _ = fit_mask(analysis, mask)
     inner = observable(trace)
     feeds = [random_inputs(model, seed, analysis.sizes) for seed in SEEDS]
@@ -156,7 +156,7 @@ def _corruption(analysis: Analysis, kept: Kept, masked: Outputs, inner: Sequence
 
     Some channel may really make no difference (a dead ReLU): others are tried, at other places first.
     """
-    model, trace = analysis.model, analysis.trace
+    model, trace = analysis.original, analysis.trace
     feeds = [random_inputs(model, SEEDS[0], analysis.sizes)]
     places = [c for c in reversed(trace.contractions) if not keep_mask(c.form, kept).all()]
     wrongs = ((place, channel) for channel in range(ATTEMPTS) for place in places)
@@ -176,7 +176,7 @@ def _at_another_batch(
 
     What was read at one batch size must not have been written into the graph.
     """
-    model = analysis.model
+    model = analysis.original
     dims = [v.type.tensor_type.shape.dim for v in Graph(model).inputs]
     names = {d[0].dim_param for d in dims if d and d[0].dim_param}
     if not names or not kept:

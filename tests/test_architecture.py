@@ -24,7 +24,7 @@ graph shapes
 trace
 rules
 coupling groups
-cost repair
+cost repair folding
 analysis
 mask selection
 slicing surgery compare execution

@@ -29,9 +29,12 @@ ROWS = 40
 @options.model
 @options.output("Write everything to this JSON file (docs/files.md describes it).", required=False)
 @options.option("--all", "everything", is_flag=True, section="What comes out", help="Show all rows, and the members.")
+@options.fold
 @options.sizes
 @options.printing
-def analyze(model: Path, output: Path | None, everything: bool, sizes: Mapping[str, int], out: Output) -> None:
+def analyze(
+    model: Path, output: Path | None, everything: bool, fold: bool, sizes: Mapping[str, int], out: Output
+) -> None:
     """Show what can be removed, and why the rest cannot.
 
     A group is a set of channels ("units") that must go together wherever they lie: filters of one or more layers,
@@ -51,7 +54,7 @@ def analyze(model: Path, output: Path | None, everything: bool, sizes: Mapping[s
         refuse_unknown_sizes(loaded, sizes)
         check_outputs([output], model_files(model))
         step("analyzing")
-        analysis = api.analyze(loaded, sizes=sizes)
+        analysis = api.analyze(loaded, sizes=sizes, fold=fold)
         content = analysis_document(analysis)
     if output:
         write_text(output, document(content))

@@ -41,7 +41,7 @@ def apply(model: Path, mask: Path, output: Path, verified: bool, sizes: Mapping[
         loaded = work.load(model, sizes)
         check_outputs([output], [*model_files(model), mask])
         step("analyzing")
-        analysis = api.analyze(loaded, sizes=sizes)
+        analysis = api.analyze(loaded, sizes=sizes, fold=chosen.fold)
         pruned, certificate = work.prune(analysis, chosen, verified, step)
         step("writing")
         api.save(pruned, output)

@@ -20,9 +20,12 @@ from onnxprune.report.tables import before_after, widths_table
 @options.model
 @options.selection
 @options.output("The mask file to write (docs/files.md describes it).")
+@options.fold
 @options.sizes
 @options.printing
-def mask(model: Path, selection: options.Selection, output: Path, sizes: Mapping[str, int], out: Output) -> None:
+def mask(
+    model: Path, selection: options.Selection, output: Path, fold: bool, sizes: Mapping[str, int], out: Output
+) -> None:
     """Choose which channels to remove.
 
     The choice goes to a mask file. With --keep every group keeps that share of its units. With --target the units of
@@ -40,7 +43,7 @@ def mask(model: Path, selection: options.Selection, output: Path, sizes: Mapping
         loaded = work.load(model, sizes)
         check_outputs([output], model_files(model))
         step("analyzing")
-        analysis = api.analyze(loaded, sizes=sizes)
+        analysis = api.analyze(loaded, sizes=sizes, fold=fold)
         step("choosing")
         chosen = api.choose(analysis, **selection.options())
         report = report_on(analysis, chosen)

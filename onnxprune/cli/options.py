@@ -169,6 +169,14 @@ sizes = option(
     "* is for all others (repeatable).",
 )
 
+fold = option(
+    "--fold",
+    is_flag=True,
+    section="What to remove",
+    help="Compute constant branches that no slice passes through (weight standardisation and normalisation), so that "
+    "what they give can be pruned; it takes their place.",
+)
+
 model = click.argument("model", type=FILE, metavar="MODEL")
 
 

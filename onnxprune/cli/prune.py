@@ -68,6 +68,7 @@ outputs = options.bundled(
 @options.selection
 @outputs
 @options.no_verify
+@options.fold
 @options.sizes
 @options.printing
 def prune(
@@ -75,6 +76,7 @@ def prune(
     selection: options.Selection,
     outputs: Outputs,
     verified: bool,
+    fold: bool,
     sizes: Mapping[str, int],
     out: Output,
 ) -> None:
@@ -95,7 +97,7 @@ def prune(
         loaded = work.load(model, sizes)
         outputs.check(model)
         step("analyzing")
-        analysis = api.analyze(loaded, sizes=sizes)
+        analysis = api.analyze(loaded, sizes=sizes, fold=fold)
         step("choosing")
         chosen = api.choose(analysis, **selection.options())
         pruned, certificate = work.prune(analysis, chosen, verified, step)

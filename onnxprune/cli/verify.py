@@ -40,7 +40,7 @@ def verify(model: Path, pruned: Path, mask: Path, sizes: Mapping[str, int], out:
         chosen = read_mask(mask)
         original, small = work.load(model, sizes), api.load(pruned)
         step("analyzing")
-        analysis = api.analyze(original, sizes=sizes)
+        analysis = api.analyze(original, sizes=sizes, fold=chosen.fold)
         step("verifying")
         certificate = api.verify(original, small, chosen, analysis=analysis)
     out.result(certificate.to_json(), certificate_table(certificate))

@@ -64,11 +64,11 @@ def prune(analysis: Analysis, mask: Mask, verified: bool, step: Step) -> tuple[M
         VerificationError: the pruned model is not the masked original.
     """
     step("removing channels")
-    pruned = api.apply(analysis.model, mask, verify=False, analysis=analysis)
+    pruned = api.apply(analysis.original, mask, verify=False, analysis=analysis)
     if not verified:
         return pruned, None
     step("verifying")
-    certificate = api.verify(analysis.model, pruned, mask, analysis=analysis)
+    certificate = api.verify(analysis.original, pruned, mask, analysis=analysis)
     certificate.raise_for_failure()
     return pruned, certificate
 

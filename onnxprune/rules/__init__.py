@@ -10,6 +10,9 @@ from onnxprune.rules.rule import Rule
 ROOMS = (elementwise, linear, norm, pool, order, layout, movement)
 TABLE: dict[str, Rule] = {op: rule for room in ROOMS for op, rule in room.RULES.items()}
 
+MIXING = frozenset(op for room in (norm, order, pool) for op in room.RULES)
+"""What mixes the elements along an axis, or depends on their places, without consuming channels."""
+
 
 def rule_for(domain: str, op: str) -> Rule | None:
     """The row of an operator, or None where there is none."""

@@ -16,7 +16,7 @@ def _batch(node: Node, trace: Trace) -> str:
     if not node.attribute("spatial", 1):
         raise Cannot("it normalises every position apart (spatial=0)")
     if node.attribute("training_mode", 0):
-        raise Cannot("it takes its statistics from its input (training_mode=1); fold constant branches first")
+        raise Cannot("it takes its statistics from its input (training_mode=1)")
     return "b c *x, c, c, c, c -> b c *x"
 
 

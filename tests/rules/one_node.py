@@ -30,7 +30,7 @@ def analyze(model: onnx.ModelProto) -> Analysis:
     graph.outputs = []
     trace = couple(graph)
     settle(trace)
-    return Analysis(Model(model), trace, tuple(find_groups(trace)), tuple(frozen_axes(trace)), {})
+    return Analysis(Model(model), trace, tuple(find_groups(trace)), tuple(frozen_axes(trace)), {}, Model(model))
 
 
 def free_axes(case: Case, trace: Trace) -> set[tuple[str, int]]:
