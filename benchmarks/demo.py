@@ -1,4 +1,4 @@
-"""The main job on a real network: prune the shipped ResNet-20 and show what it costs and what it is still worth.
+"""The main job on a real network: prune the shipped ResNet-11 and show what it costs and what it is still worth.
 
     python -m benchmarks.demo [--out build/demo]
 
@@ -25,7 +25,7 @@ from onnxprune.latency import Comparison, Plan, compare
 from onnxprune.report import Accuracy, Report, render, report_on
 
 ZOO = ROOT / "models" / "zoo"
-NAME = "resnet20_cifar10"
+NAME = "resnet11_cifar10"
 SIZES = {"batch": 1}
 BATCH = 100
 

@@ -28,13 +28,21 @@ def normalize(images: Tensor) -> Tensor:
     return (images.float() / 255 - mean) / std
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Random crop of the reflection-padded images (4 pixels) and a random flip, an image at a time."""
-    n = len(images)
-    padded = torch.nn.functional.pad(images.float(), (4, 4, 4, 4), mode="reflect").to(torch.uint8)
-    top, left = (torch.randint(0, 9, (n, 1), generator=generator) for _ in range(2))
-    flip = torch.rand(n, 1, generator=generator) < 0.5
-    rows = top + torch.arange(32)
-    columns = left + torch.where(flip, torch.arange(31, -1, -1), torch.arange(32))
+def resize(images: Tensor, side: int) -> Tensor:
+    """`uint8` images at another resolution, averaged where pixels merge."""
+    parts = [
+        torch.nn.functional.interpolate(part.float(), (side, side), mode="bilinear", antialias=True)
+        for part in images.split(1000)
+    ]
+    return torch.cat([part.round().clamp(0, 255).to(torch.uint8) for part in parts])
+
+
+def augment(images: Tensor, shift: int, flip: Tensor, generator: torch.Generator) -> Tensor:
+    """Random crops of the images, reflected beyond their edges by `shift` pixels, mirrored where `flip (N,)` says."""
+    n, side = len(images), images.shape[-1]
+    padded = torch.nn.functional.pad(images.float(), (shift,) * 4, mode="reflect").to(torch.uint8)
+    top, left = (torch.randint(0, 2 * shift + 1, (n, 1), generator=generator) for _ in range(2))
+    forth = torch.arange(side)
+    rows, columns = top + forth, left + torch.where(flip[:, None], forth.flip(0), forth)
     index = torch.arange(n).view(n, 1, 1)
     return padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
