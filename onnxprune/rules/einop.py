@@ -15,12 +15,10 @@ from dataclasses import dataclass, field
 
 from onnxprune.forms import ONE, Fixed, Form, fix
 from onnxprune.graph import Node
-from onnxprune.rules.pattern import Token, parse
+from onnxprune.rules.pattern import parse
 from onnxprune.rules.plan import Plan, compiled
 from onnxprune.trace import Contraction, Production, Reason, Repair, Trace, Work
 from onnxprune.unify import tie
-
-__all__ = ["Einop", "Sizes", "Token", "broadcast", "parse"]
 
 Sizes = dict[str, list[int]]
 

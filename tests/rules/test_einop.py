@@ -8,7 +8,8 @@ from onnx import helper, numpy_helper
 from onnxprune.coupling import couple
 from onnxprune.forms import Atom, Fixed, Form, atoms, expand, is_fixed
 from onnxprune.graph import Graph, Model, Node
-from onnxprune.rules.einop import Einop, Token, broadcast, parse
+from onnxprune.rules.einop import Einop, broadcast
+from onnxprune.rules.pattern import Token, parse
 from onnxprune.trace import Cannot, Trace
 from onnxprune.unify import FormError
 
