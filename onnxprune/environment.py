@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def check_runtime() -> RuntimeInfo:
             _reinstall(found),
         )
     return found[0]
+
+
+@cache
+def own_version() -> str:
+    """The version of onnxprune; read once, as that takes milliseconds."""
+    return metadata.version("onnxprune")
 
 
 def describe() -> dict[str, str | int]:

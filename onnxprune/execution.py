@@ -12,6 +12,7 @@ import onnx
 from onnx import ModelProto, ValueInfoProto, helper
 
 from onnxprune.coupling import input_shape
+from onnxprune.embedded import self_contained
 from onnxprune.errors import ModelError
 from onnxprune.files import write_model
 from onnxprune.forms import is_fixed
@@ -108,9 +109,10 @@ def _exposing(model: Model, names: Sequence[str]) -> Model:
 @contextmanager
 def runnable(model: Model) -> Iterator[str | bytes]:
     """What onnxruntime loads: bytes, or a temporary file's path for large models and those with external data."""
-    external = bool(model.arrays) or any(t.external_data for t in model.proto.graph.initializer)
-    if not external and model.proto.ByteSize() < PROTOBUF_LIMIT:
-        yield model.proto.SerializeToString()
+    whole = self_contained(model.proto, model.base)
+    external = bool(model.arrays) or any(t.external_data for t in whole.graph.initializer)
+    if not external and whole.ByteSize() < PROTOBUF_LIMIT:
+        yield whole.SerializeToString()
         return
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

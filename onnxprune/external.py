@@ -1,4 +1,4 @@
-"""External data: tensors that live in files beside the model.
+"""External data: tensors that live in files beside the model, and embedded ones, left in the model's own file.
 
 The one rule: such a file lies in the model's folder, after all links are followed. An absolute path, a `..` that
 leaves the folder or a symbolic link to elsewhere would let a model read (and a pruned copy publish) any file.
@@ -7,13 +7,16 @@ leaves the folder or a symbolic link to elsewhere would let a model read (and a 
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from mmap import ACCESS_READ, mmap
 from pathlib import Path, PureWindowsPath
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Protocol, Self
 
+import numpy as np
 from onnx import TensorProto
 
 from onnxprune.errors import ModelError
@@ -24,6 +27,7 @@ _PAGE = 4096
 _LARGE = 1 << 20
 _LARGE_ALIGNMENT = 64 << 10  # what Windows needs to map a tensor; small ones would be mostly padding
 
+_STAMP = "onnxprune.stamp"  # of an embedded tensor: its file as it was when the model was read
 _COPY_ALL = "copy the .onnx together with its data files"
 
 
@@ -39,6 +43,11 @@ class Reference:
 def is_external(tensor: TensorProto) -> bool:
     """Whether the values lie in another file."""
     return tensor.data_location == TensorProto.EXTERNAL
+
+
+def is_embedded(tensor: TensorProto) -> bool:
+    """Whether an external tensor is one that was left in the model's own file when that was read."""
+    return is_external(tensor) and any(entry.key == _STAMP for entry in tensor.external_data)
 
 
 def location(tensor: TensorProto) -> str:
@@ -73,20 +82,24 @@ def reference(
         find: `data_file`, or a cached form of it.
 
     Raises:
-        ModelError: the file is missing or outside the folder, or offset and length do not fit it or the shape.
+        ModelError: the file is missing or outside the folder, or offset and length do not fit it or the shape, or an
+            embedded tensor's file has changed.
     """
     if base is None:
         raise ModelError(
             f"tensor '{tensor.name}' has external data, but the model has no folder", "load the model from its file"
         )
     entries = _entries(tensor)
-    path = find(entries.get("location", ""), base)
+    name = entries.get("location", "")
+    path = base / name if _STAMP in entries else find(name, base)
     offset, given = (_whole_number(entries, key, tensor, path) for key in ("offset", "length"))
     if given is not None and given != length:
         raise ModelError(
             f"{path}: tensor '{tensor.name}': shape and type need {length} bytes, the model says {given}",
             "export the model again",
         )
+    if _STAMP in entries and entries[_STAMP] != file_stamp(path):
+        raise ModelError(f"{path}: the file is gone or has changed since it was read", "load the model again")
     size = path.stat().st_size
     end = (offset or 0) + length
     if end > size:
@@ -94,6 +107,46 @@ def reference(
             f"{path}: too short for tensor '{tensor.name}': expected at least {end} bytes, got {size}", _COPY_ALL
         )
     return Reference(path, end - length, length)
+
+
+class Bytes(Protocol):
+    """A file to read parts of."""
+
+    def read(self, offset: int, size: int) -> memoryview:
+        """`size` bytes from `offset` on; valid until the next read."""
+
+
+@contextmanager
+def opened(tensor: TensorProto, where: Reference, size: int = CHUNK) -> Iterator[Bytes]:
+    """The file of an external tensor, for reads of at most `size` bytes.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    with Mapped(where.path) if is_embedded(tensor) else Reader(where.path, min(size, where.length)) as file:
+        yield file
+
+
+class Mapped:
+    """A file mapped into memory, which spares the copy; for files that may as well be in memory as a whole."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __enter__(self) -> Self:
+        try:
+            with open(self._path, "rb") as file:
+                self._view = memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
+        except OSError as error:
+            raise unreadable(self._path, error.strerror) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self._view  # unmapped with the last array that looks into it
+
+    def read(self, offset: int, size: int) -> memoryview:
+        """The bytes themselves, at any alignment."""
+        return self._view[offset : offset + size]
 
 
 class Reader:
@@ -104,13 +157,13 @@ class Reader:
 
     def __init__(self, path: Path, size: int = CHUNK):
         self._path = path
-        self._buffer = memoryview(bytearray(size))
+        self._buffer = np.empty(size, np.uint8).data
 
     def __enter__(self) -> Self:
         try:
             self._file: BinaryIO = open(self._path, "rb", buffering=0)
         except OSError as error:
-            raise self._failure(error.strerror) from error
+            raise unreadable(self._path, error.strerror) from error
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -124,13 +177,15 @@ class Reader:
             while done < size and (count := self._file.readinto(view[done:])):  # type: ignore[attr-defined]
                 done += count
         except OSError as error:
-            raise self._failure(error.strerror) from error
+            raise unreadable(self._path, error.strerror) from error
         if done < size:
-            raise self._failure(f"expected {size} bytes at {offset}, got {done}")
+            raise unreadable(self._path, f"expected {size} bytes at {offset}, got {done}")
         return view
 
-    def _failure(self, why: str | None) -> ModelError:
-        return ModelError(f"{self._path}: cannot read external data: {why}", _COPY_ALL)
+
+def unreadable(path: Path, why: str | None) -> ModelError:
+    """The error for a data file that was found but cannot be read."""
+    return ModelError(f"{path}: cannot read external data: {why}", _COPY_ALL)
 
 
 def write_data(file: BinaryIO, tensors: Iterable[Iterable[memoryview]], sizes: Iterable[int]) -> tuple[list[int], str]:
@@ -161,12 +216,22 @@ def write_all(file: BinaryIO, piece: memoryview) -> None:
         piece = piece[file.write(piece[:_WRITE]) :]
 
 
-def refer(tensor: TensorProto, name: str, offset: int, length: int) -> None:
-    """Makes `tensor` an external one, `length` bytes at `offset` of the file `name`."""
+def refer(tensor: TensorProto, name: str, offset: int, length: int, stamp: str = "") -> None:
+    """Makes `tensor` an external one, `length` bytes at `offset` of the file `name`; embedded, if it has a stamp."""
     tensor.ClearField("external_data")
     tensor.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", name), ("offset", offset), ("length", length)):
-        tensor.external_data.add(key=key, value=str(value))
+    for key, value in (("location", name), ("offset", offset), ("length", length), (_STAMP, stamp)):
+        if value != "":
+            tensor.external_data.add(key=key, value=str(value))
+
+
+def file_stamp(path: Path) -> str:
+    """What tells a file from a later one at the same path; "" where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}"
 
 
 def hashed_name(stem: str, digest: str) -> str:

@@ -5,7 +5,9 @@ happens, the path holds the old file or the new one, whole.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import onnx
@@ -13,29 +15,30 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
 from onnxprune.errors import ModelError
-from onnxprune.external import data_file, is_external, reference
+from onnxprune.external import data_file, file_stamp, is_embedded, is_external, refer, reference
 from onnxprune.saving import write_model
 from onnxprune.tensors import nested_tensors, stored_bytes
-from onnxprune.wire import Header, skeleton
+from onnxprune.wire import Data, Header, detached, skeleton
 
 __all__ = ["read_model", "write_model"]
 
 _EXPORT_AGAIN = "export the model again, or check that the download is complete"
 OLDEST_OPSET = 7
+_EMBEDDED = 128 << 10  # bytes; of smaller tensors a copy is cheaper than to find them again
 _IR_VERSION_TAG = b"\x08"  # every exporter writes ir_version, field 1, first
 
 
 def read_model(path: Path) -> ModelProto:
-    """Reads and checks an ONNX model; external tensors stay references.
+    """Reads and checks an ONNX model; external tensors stay references, and large ones inside become such, too.
 
     Raises:
         ModelError: the file is missing, not ONNX, damaged, invalid, without weights or too new, or its external
             data is missing, too short or outside its folder.
     """
-    data = _file_bytes(path)
-    proto = _parsed(data, path)
-    _check_versions(proto, path)
-    _check_content(data, path)
+    with _content(path) as data:
+        proto = _parsed(data, path)
+        _check_versions(proto, path)
+        _check_content(data, path)
     if not proto.graph.initializer and next(nested_tensors(proto), None) is None:
         raise ModelError(
             f"{path}: the model has no weights: no initializer and no constant tensor",
@@ -44,22 +47,31 @@ def read_model(path: Path) -> ModelProto:
     return proto
 
 
-def _file_bytes(path: Path) -> bytes:
+@contextmanager
+def _content(path: Path) -> Iterator[Data]:
+    """The bytes of a file, mapped: of a large model few are ever looked at."""
     if path.is_dir():
         raise ModelError(f"{path}: expected an ONNX file, got a folder", "name the .onnx file inside it")
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            # An empty file cannot be mapped, and a pipe has no size.
+            data: Data = mmap(file.fileno(), 0, access=ACCESS_READ) if path.stat().st_size else file.read()
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file", "check the path") from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}", "check the file's permissions") from error
+    yield data
+    if isinstance(data, mmap):
+        data.close()
 
 
-def _parsed(data: bytes, path: Path) -> ModelProto:
+def _parsed(data: Data, path: Path) -> ModelProto:
+    stamp = file_stamp(path)
     try:
-        proto = ModelProto.FromString(data)
-    except DecodeError as error:
-        kind = "a truncated or damaged ONNX model" if data.startswith(_IR_VERSION_TAG) else "not an ONNX model"
+        small = detached(data, _EMBEDDED, lambda tensor, start, size: refer(tensor, path.name, start, size, stamp))
+        proto = ModelProto.FromString(small)
+    except (DecodeError, ValueError) as error:
+        kind = "a truncated or damaged ONNX model" if data[:1] == _IR_VERSION_TAG else "not an ONNX model"
         raise ModelError(f"{path}: {kind}: {len(data)} bytes that are not a whole protobuf", _EXPORT_AGAIN) from error
     # Any field is optional to protobuf, so that text and even an empty file can parse.
     lacks = [name for name in ("ir_version", "graph") if not proto.HasField(name)]
@@ -87,7 +99,7 @@ def _check_versions(proto: ModelProto, path: Path) -> None:
             )
 
 
-def _check_content(data: bytes, path: Path) -> None:
+def _check_content(data: Data, path: Path) -> None:
     try:
         bones = skeleton(data)
     except ValueError as error:
@@ -113,6 +125,8 @@ def _check_weights(headers: Iterable[Header], path: Path) -> None:
 
 
 def _check_external(tensor: TensorProto, path: Path, expected: int, find: Callable[[str, Path], Path]) -> None:
+    if is_embedded(tensor):  # those are made while reading, past this check
+        raise _bad_tensor(path, tensor, "its external data has an entry that must not be in a file")
     try:
         found = reference(tensor, path.parent, expected, find)
     except ModelError as error:

@@ -20,7 +20,8 @@ class Model:
     """An ONNX model in memory.
 
     Attributes:
-        proto: the model; tensors with external data stay references into the folder of `path`.
+        proto: the model; tensors with external data stay references into the folder of `path`, and large ones that
+            lie inside became references into the file itself (`onnxprune.save` puts them back).
         path: the file it was read from, or None.
         arrays: tensors that replace those stored in `proto` when the model is saved (large pruned ones).
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from onnxprune.external import CHUNK, Reader, is_external, reference
+from onnxprune.external import CHUNK, Bytes, is_external, opened, reference
 from onnxprune.tensors import PACKED_BITS, stacked, stored_bytes, stored_tensors, tensor_array
 
 _MAX_GAP = 256 << 10  # bytes; reading over a smaller gap is cheaper than starting another block
@@ -73,10 +73,10 @@ class LazySlice:
             yield self._packed(self.array())
         elif self.nbytes:
             where = reference(self.tensor, self.base, stored_bytes(self.tensor.data_type, self.tensor.dims))
-            with Reader(where.path) as reader:
+            with opened(self.tensor, where) as reader:
                 yield from self._blocks(reader, 0, where.offset)
 
-    def _blocks(self, reader: Reader, axis: int, start: int) -> Iterator[memoryview]:
+    def _blocks(self, reader: Bytes, axis: int, start: int) -> Iterator[memoryview]:
         """The part of the slice inside the block of axes axis.. that starts at byte `start`."""
         below = self.tensor.dims[axis:]
         keeps = self._keeps()[axis:]
@@ -105,7 +105,7 @@ class LazySlice:
         return (*self.index, *[None] * (len(self.tensor.dims) - len(self.index)))
 
     def _streams(self) -> bool:
-        return is_external(self.tensor) and self.tensor.data_type not in PACKED_BITS
+        return _streams(self.tensor)
 
 
 def slices_alike(
@@ -136,20 +136,25 @@ def row_blocks(tensor: TensorProto, base: Path | None) -> Iterator[tuple[int, np
     shape = tuple(tensor.dims)
     row_bytes = stored_bytes(tensor.data_type, shape[1:])
     step = max(1, CHUNK // max(1, row_bytes))
-    if not is_external(tensor) or tensor.data_type in PACKED_BITS:
+    if not _streams(tensor):
         array = tensor_array(tensor, base)
         yield from ((start, array[start : start + step]) for start in range(0, shape[0], step))
         return
     dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     where = reference(tensor, base, stored_bytes(tensor.data_type, shape))
-    with Reader(where.path, max(CHUNK, row_bytes)) as reader:
+    with opened(tensor, where, max(CHUNK, row_bytes)) as reader:
         for start in range(0, shape[0], step):
             rows = min(step, shape[0] - start)
             data = reader.read(where.offset + start * row_bytes, rows * row_bytes)
             yield start, np.frombuffer(data, dtype).reshape(rows, *shape[1:])
 
 
-def _contiguous(reader: Reader, start: int, size: int) -> Iterator[memoryview]:
+def _streams(tensor: TensorProto) -> bool:
+    """Whether a tensor is read in pieces."""
+    return is_external(tensor) and tensor.data_type not in PACKED_BITS
+
+
+def _contiguous(reader: Bytes, start: int, size: int) -> Iterator[memoryview]:
     for done in range(0, size, CHUNK):
         yield reader.read(start + done, min(CHUNK, size - done))
 
@@ -169,8 +174,16 @@ def _runs(keep: np.ndarray | None, size: int, row_bytes: int) -> Iterator[np.nda
 
 def _taken(array: np.ndarray, keeps: Iterable[np.ndarray | None]) -> np.ndarray:
     for axis, keep in enumerate(keeps):
-        array = array if keep is None else np.take(array, keep, axis)
+        array = array if keep is None else _take(array, keep, axis)
     return array
+
+
+def _take(array: np.ndarray, keep: np.ndarray, axis: int) -> np.ndarray:
+    if array.flags.aligned:
+        return np.take(array, keep, axis)
+    # Of an array that starts anywhere in a file numpy would make a copy first; bytes have no alignment.
+    rows = np.take(array.reshape(-1).view(np.uint8).reshape(*array.shape, array.itemsize), keep, axis)
+    return rows.reshape(-1).view(array.dtype).reshape(rows.shape[:-1])
 
 
 def nonfinite_tensors(proto: ModelProto, base: Path | None) -> list[str]:

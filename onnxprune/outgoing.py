@@ -7,10 +7,11 @@ from pathlib import Path
 from google.protobuf.message import EncodeError, Message
 from onnx import ModelProto, TensorProto, numpy_helper
 
+from onnxprune.embedded import inlined
 from onnxprune.errors import OutputError
-from onnxprune.external import is_external
+from onnxprune.external import is_embedded, is_external
 from onnxprune.lazy import LazySlice
-from onnxprune.tensors import nested_tensors
+from onnxprune.tensors import nested_tensors, stored_bytes
 from onnxprune.wire import skeleton
 
 PROTOBUF_LIMIT = (2 << 30) - 1  # bytes that one protobuf message may have
@@ -52,7 +53,7 @@ def outgoing(proto: ModelProto, arrays: Mapping[str, LazySlice], base: Path | No
     Args:
         proto: the model.
         arrays: by tensor name the slice that replaces its values.
-        base: the folder that external tensors refer to.
+        base: the folder that external tensors refer to; embedded ones go back inside.
 
     Raises:
         KeyError: a name in `arrays` is no tensor of the model.
@@ -60,15 +61,18 @@ def outgoing(proto: ModelProto, arrays: Mapping[str, LazySlice], base: Path | No
     data = _serialized(proto)
     if data and not arrays and not any(is_external(header.tensor) for header in skeleton(data).headers):
         return Outgoing(proto, [], data)
+    inside = data is not None and len(data) + _embedded_bytes(proto) <= PROTOBUF_LIMIT
     copy, moved, missing = ModelProto(), list[Moved](), set(arrays)
     for name, tensor, target in _paired(proto, copy):
         missing.discard(name)
         values = arrays.get(name, LazySlice(tensor, base))
-        if is_external(values.tensor) or (data is None and _can_move(values)):
+        if (is_external(values.tensor) and not is_embedded(values.tensor)) or (not inside and _can_move(values)):
             target.CopyFrom(_filled(tensor, TensorProto(dims=values.shape, data_type=values.tensor.data_type)))
             moved.append(Moved(target, values))
+        elif name in arrays:
+            target.CopyFrom(_filled(tensor, numpy_helper.from_array(values.array())))
         else:
-            target.CopyFrom(_filled(tensor, numpy_helper.from_array(values.array())) if name in arrays else tensor)
+            target.CopyFrom(inlined(tensor, base) if is_embedded(tensor) else tensor)
     if missing:
         raise KeyError(f"no such tensors: {', '.join(sorted(missing))}")
     return Outgoing(copy, moved, None)
@@ -88,6 +92,10 @@ def _serialized(proto: ModelProto) -> bytes | None:
     except EncodeError:
         return None
     return data if len(data) <= PROTOBUF_LIMIT else None
+
+
+def _embedded_bytes(proto: ModelProto) -> int:
+    return sum(stored_bytes(t.data_type, t.dims) for t in proto.graph.initializer if is_embedded(t))
 
 
 def _paired(proto: ModelProto, copy: ModelProto) -> Iterator[tuple[str, TensorProto, TensorProto]]:

@@ -14,8 +14,10 @@ from onnx.helper import make_tensor_value_info
 
 from onnxprune.analysis import Analysis
 from onnxprune.collector import no_collection
+from onnxprune.embedded import inlined
+from onnxprune.environment import own_version
 from onnxprune.errors import MaskError, ModelError
-from onnxprune.external import is_external
+from onnxprune.external import is_embedded, is_external
 from onnxprune.forms import Atom, Fixed, Form, is_fixed, resolve
 from onnxprune.graph import Graph, Model
 from onnxprune.groups import Kept, count, keep_mask, kept_numbers
@@ -135,7 +137,7 @@ def _copy(model: Model, edits: Edits) -> tuple[ModelProto, dict[str, LazySlice]]
         target = new.graph.initializer.add()
         index = edits.index.get(tensor.name)
         if index is None:
-            target.CopyFrom(tensor)
+            target.CopyFrom(inlined(tensor, model.base) if is_embedded(tensor) else tensor)
         elif (likeness := _likeness(tensor, index)) is not None:
             alike.setdefault(likeness, []).append((target, tensor, index))
         else:
@@ -177,13 +179,18 @@ def _copy_field(target: Any, name: str, value: Any) -> None:
 
 
 def _slice_into(target: TensorProto, tensor: TensorProto, part: LazySlice, arrays: dict[str, LazySlice]) -> None:
-    if is_external(tensor):
+    if is_external(tensor) and not is_embedded(tensor):
         target.CopyFrom(tensor)
         del target.dims[:]
         target.dims.extend(part.shape)
         arrays[tensor.name] = part
         return
-    target.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(part.array()), tensor.name))
+    if tensor.data_type in _APART:
+        target.CopyFrom(numpy_helper.from_array(part.array()))
+    else:
+        target.CopyFrom(TensorProto(dims=part.shape, data_type=tensor.data_type))
+        target.raw_data = b"".join(map(bytes, part.chunks()))
+    target.name = tensor.name
     _document(target, tensor)
 
 
@@ -262,10 +269,8 @@ def _edit_dims(info: ValueInfoProto, forms: Iterable[Any], counts: Mapping[Atom,
 
 
 def _set_metadata(proto: ModelProto, provenance: Mapping[str, Any]) -> None:
-    from importlib.metadata import version
-
     entry = next((p for p in proto.metadata_props if p.key == METADATA), None) or proto.metadata_props.add(key=METADATA)
-    entry.value = json.dumps({"version": version("onnxprune"), **provenance}, sort_keys=True)
+    entry.value = json.dumps({"version": own_version(), **provenance}, sort_keys=True)
 
 
 def require_weights(graph: Graph) -> None:

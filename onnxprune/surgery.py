@@ -7,6 +7,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import ModelProto, helper
 
+from onnxprune.embedded import self_contained
 from onnxprune.graph import Model, dtype_of
 from onnxprune.groups import Kept, keep_mask
 from onnxprune.trace import Contraction, Trace
@@ -39,10 +40,11 @@ def masked_reference(
 
 
 def _loaded(model: Model) -> ModelProto:
-    if model.base is None or not any(t.external_data for t in model.proto.graph.initializer):
-        return model.proto
+    whole = self_contained(model.proto, model.base)
+    if model.base is None or not any(t.external_data for t in whole.graph.initializer):
+        return whole
     proto = ModelProto()
-    proto.CopyFrom(model.proto)
+    proto.CopyFrom(whole)
     onnx.load_external_data_for_model(proto, str(model.base))
     return proto
 

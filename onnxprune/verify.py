@@ -21,6 +21,7 @@ import numpy as np
 
 from onnxprune.analysis import Analysis, analyze
 from onnxprune.compare import difference
+from onnxprune.embedded import self_contained
 from onnxprune.environment import check_runtime
 from onnxprune.errors import ModelError, VerificationError
 from onnxprune.execution import Outputs, observable, random_inputs, relative_difference, run
@@ -139,9 +140,10 @@ def _measure(analysis: Analysis, pruned: Model, mask: Mask) -> dict[str, Any]:
     feeds = [random_inputs(model, seed, analysis.sizes) for seed in SEEDS]
     dense = run(model, feeds, inner)
     _require_finite(dense, model)
-    masked = run(Model(masked_reference(model, trace, kept)), feeds, inner) if kept else dense
+    reference = Model(masked_reference(model, trace, kept)) if kept else model
+    masked = run(reference, feeds, inner) if kept else dense
     small = run(pruned, feeds, inner)
-    masked_more, small_more = _at_another_batch(analysis, pruned, kept, inner)
+    masked_more, small_more = _at_another_batch(analysis, pruned, reference, inner)
     return {
         "error": max(relative_difference(a, b) for a, b in zip(masked + masked_more, small + small_more, strict=True)),
         "mask_effect": max(relative_difference(a, b) for a, b in zip(dense, masked, strict=True)),
@@ -170,24 +172,23 @@ def _corruption(analysis: Analysis, kept: Kept, masked: Outputs, inner: Sequence
 
 
 def _at_another_batch(
-    analysis: Analysis, pruned: Model, kept: Kept, inner: Sequence[str]
+    analysis: Analysis, pruned: Model, reference: Model, inner: Sequence[str]
 ) -> tuple[list[Outputs], list[Outputs]]:
-    """Outputs of the masked and the pruned model for another batch size, where the inputs leave it open.
+    """Outputs of the masked reference and the pruned model for another batch size, where the inputs leave it open.
 
     What was read at one batch size must not have been written into the graph.
     """
     model = analysis.original
     dims = [v.type.tensor_type.shape.dim for v in Graph(model).inputs]
     names = {d[0].dim_param for d in dims if d and d[0].dim_param}
-    if not names or not kept:
+    if not names or reference is model:
         return [], []
     feeds = [random_inputs(model, SEEDS[-1] + 1, {**analysis.sizes, **dict.fromkeys(names, BATCH)})]
     try:
         run(model, feeds)
     except ModelError:  # the original is made for one size only
         return [], []
-    masked = run(Model(masked_reference(model, analysis.trace, kept)), feeds, inner)
-    return masked, run(pruned, feeds, inner)
+    return run(reference, feeds, inner), run(pruned, feeds, inner)
 
 
 def _require_finite(outputs: list[Outputs], model: Model) -> None:
@@ -205,7 +206,7 @@ def _float_kind(model: Model) -> int:
 
 def model_digest(model: Model) -> str:
     """SHA-256 of a model as it would be serialized; of external tensors, of the references and the slices."""
-    digest = hashlib.sha256(model.proto.SerializeToString(deterministic=True))
+    digest = hashlib.sha256(self_contained(model.proto, model.base).SerializeToString(deterministic=True))
     for name, part in sorted(model.arrays.items()):
         digest.update(f"{name}{[None if i is None else i.tolist() for i in part.index]}".encode())
     return digest.hexdigest()

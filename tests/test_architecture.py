@@ -17,7 +17,7 @@ PACKAGE = "onnxprune"
 # Imports run one way: a room uses rooms further up, and its neighbours in the same line, never round in a circle.
 FLOOR_PLAN = """
 errors types environment collector
-external files lazy outgoing saving tensors wire
+embedded external files lazy outgoing saving tensors wire
 forms
 unify
 graph shapes
