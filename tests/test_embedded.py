@@ -110,3 +110,12 @@ def test_a_file_cannot_claim_to_be_read_already(tmp_path):
     (tmp_path / "model").mkdir()
     with pytest.raises(ModelError, match=r"m\.onnx: tensor 'w': its external data has an entry that must not be"):
         read_model(stored(tmp_path / "model", model_of([tensor])))
+
+
+def test_folded_constants_are_computed_from_the_file(tmp_path):
+    path = stored(tmp_path, REGISTRY["weights_scaled_over_inputs"]().model)
+    models = onnxprune.load(path), onnxprune.Model(onnx.load(path))
+    small, expected = (
+        onnxprune.apply(m, onnxprune.choose(onnxprune.analyze(m, fold=True), keep=0.5), verify=True) for m in models
+    )
+    assert small.proto.SerializeToString(deterministic=True) == expected.proto.SerializeToString(deterministic=True)
