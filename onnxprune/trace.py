@@ -123,9 +123,11 @@ class Trace:
         """What was noted of nodes, in order."""
         return (self.contractions, self.work, self.productions, self.repairs, self.reindexes, self.evaluated)
 
-    def distinct_axes(self) -> list[tuple[Form, ...]]:
-        """The axes of all tensors; those that share theirs count once."""
-        return list({id(axes): axes for axes in self.forms.values() if axes}.values())
+    @cached_property
+    def free_forms(self) -> list[Form]:
+        """Forms of all axes, each once, but for those fixed at once; asked for once all is read."""
+        distinct = {id(axes): axes for axes in self.forms.values() if axes}
+        return list({id(f): f for axes in distinct.values() for f in axes if type(f) is not Fixed}.values())
 
     def axes(self, name: str) -> tuple[Form, ...]:
         """Forms of the axes of a tensor that is used as data.
@@ -142,9 +144,9 @@ class Trace:
         return forms
 
     def _first_axes(self, name: str) -> tuple[Form, ...] | None:
-        tensor = self.graph.stored.get(name)
-        if tensor is not None:
-            return tuple([ONE if n == 1 else Atom(n) for n in tensor.dims[:]])
+        shape = self.graph.shapes.get(name)
+        if shape is not None:
+            return tuple([ONE if n == 1 else Atom(n) for n in shape])
         value = self.values.get(name)
         if value is None:
             return None
@@ -172,7 +174,7 @@ class Trace:
         if forms is not None:
             return [f.size for f in forms]
         if name in self.graph.stored and name not in self.forms:
-            return list(self.graph.stored[name].dims)
+            return list(self.graph.shapes[name])
         return [f.size for f in self.axes(name)]
 
     def give(self, name: str, forms: Iterable[Form]) -> None:
