@@ -147,5 +147,5 @@ def _fingerprint(graph: Graph) -> str:
         wiring = [number.get(n) or weights.get(n, "-") for n in node.inputs]
         calls.append(f"{node.domain}.{node.op}({','.join(wiring)});")
         for name in node.outputs:
-            number[name] = str(len(number))
+            number[name] = f"{len(number)}"
     return hashlib.sha256("".join(calls).encode()).hexdigest()

@@ -26,6 +26,8 @@ from onnxprune.shapes import (
     shape_part,
 )
 
+_SHAPE_ARITHMETIC = frozenset((*SIZES, *MOVES, *ARITHMETIC))
+
 
 class Cannot(Exception):
     """A rule does not cover this node: its operands are frozen with this text as the reason."""
@@ -187,6 +189,11 @@ class Trace:
                 fix(form, Reason("", name, f"the only element of an axis of {name!r}"))
         self.forms[name] = forms
 
+    def pass_on(self, name: str, axes: tuple[Form, ...]) -> None:
+        """Set the axes of an output to those of another tensor, just as they are."""
+        if name:
+            self.forms[name] = axes
+
     def value(self, name: str) -> Value | None:
         """A tensor's known value: shape arithmetic, or a stored integer or scalar."""
         value = self.values.get(name)
@@ -268,12 +275,10 @@ class Trace:
 
     def evaluate(self, node: Node) -> bool:
         """Compute a shape value; False where the node is not shape arithmetic on known values."""
-        if node.domain not in ("", "ai.onnx"):
+        if node.op not in _SHAPE_ARITHMETIC or node.domain not in ("", "ai.onnx"):
             return False
         if node.op in SIZES:
             return self._read_sizes(node)
-        if node.op not in MOVES and node.op not in ARITHMETIC:
-            return False
         values: list[Value] = []
         sizes = 0
         for operand, name in enumerate(node.inputs):
