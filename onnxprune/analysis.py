@@ -11,7 +11,7 @@ from onnxprune.collector import no_collection
 from onnxprune.cost import Cost, CostModel
 from onnxprune.coupling import couple
 from onnxprune.folding import fold_constants
-from onnxprune.forms import Atom, Fixed, Form, Product, Sum, atoms, expand, resolve
+from onnxprune.forms import Atom, Product, Sum, atoms, expand, resolve
 from onnxprune.graph import Graph, Model, Node
 from onnxprune.groups import FrozenAxis, Group, find_groups, frozen_axes
 from onnxprune.repair import settle
@@ -126,14 +126,8 @@ def analyze(model: Model, *, sizes: Mapping[str, int] | None = None, fold: bool 
 
 def products_of(trace: Trace) -> Iterator[list[list[Atom]]]:
     """Distinct products among all axes: for each factor, outermost first, its atoms."""
-    seen: set[int] = set()
-    stack: list[Form] = []
-    for axes in trace.distinct_axes():
-        for form in axes:
-            root = form if type(form) is Fixed else resolve(form)
-            if (type(root) is Product or type(root) is Sum) and id(root) not in seen:
-                seen.add(id(root))
-                stack.append(expand(root))
+    roots = {id(root): root for form in trace.free_forms if type(root := resolve(form)) in (Product, Sum)}
+    stack = [expand(root) for root in roots.values()]
     while stack:
         form = stack.pop()
         if isinstance(form, Product):
@@ -146,10 +140,12 @@ def _fingerprint(graph: Graph) -> str:
     number: dict[str, str] = {}
     for name in (v.name for v in graph.inputs):
         number[name] = str(len(number))
+    texts = {shape: f"w{list(shape)}" for shape in set(graph.shapes.values())}
+    weights = {name: texts[shape] for name, shape in graph.shapes.items()}
     calls = []
     for node in graph.nodes:
-        wiring = [number.get(n) or (f"w{graph.stored[n].dims[:]}" if n in graph.stored else "-") for n in node.inputs]
+        wiring = [number.get(n) or weights.get(n, "-") for n in node.inputs]
         calls.append(f"{node.domain}.{node.op}({','.join(wiring)});")
         for name in node.outputs:
-            number[name] = str(len(number))
+            number[name] = f"{len(number)}"
     return hashlib.sha256("".join(calls).encode()).hexdigest()

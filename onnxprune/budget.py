@@ -145,9 +145,8 @@ def _matches(group: Group, patterns: Iterable[str]) -> bool:
 
 
 def _best(scores: np.ndarray, width: int) -> np.ndarray:
-    kept = np.zeros(len(scores), bool)
-    kept[np.argsort(-scores, kind="stable")[:width]] = True
-    return kept
+    """Which units stay: so many of the highest score, of equal ones the first."""
+    return _best_of_each([scores], [width])[0]
 
 
 def _best_of_each(scores: Sequence[np.ndarray], widths: Sequence[int]) -> list[np.ndarray]:

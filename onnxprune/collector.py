@@ -17,4 +17,15 @@ def no_collection() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            _age()
             gc.enable()
+
+
+def _age() -> None:
+    """Make all objects old ones, or the next collection, which is due at once, would look through the new ones.
+
+    What the program itself has frozen must stay so: then nothing is done.
+    """
+    if not gc.get_freeze_count():
+        gc.freeze()
+        gc.unfreeze()

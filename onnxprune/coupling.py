@@ -92,7 +92,7 @@ def _follow_roots(node: Node, trace: Trace) -> None:
 
 def graph_dims(trace: Trace, name: str) -> tuple[int, ...]:
     """Dimensions of a stored tensor."""
-    return tuple(trace.graph.stored[name].dims)
+    return trace.graph.shapes[name]
 
 
 def _freeze_node(node: Node, trace: Trace, text: str) -> None:

@@ -130,6 +130,11 @@ class Graph:
         return self.array(name)
 
     @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Dimensions of the stored tensors: protobuf takes long to give them, and every pass asks."""
+        return {name: tuple(tensor.dims[:]) for name, tensor in self.stored.items()}
+
+    @cached_property
     def nodes_by_index(self) -> dict[int, Node]:
         """Nodes by their position in the file, Constant nodes left out."""
         return {node.index: node for node in self.nodes}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import NamedTuple
@@ -176,15 +176,10 @@ def occurrences(form: Form) -> Iterator[tuple[Atom, int]]:
 
 def _places(trace: Trace) -> dict[Atom, dict[int, int]]:
     """For every free atom the distinct forms it occurs in, and how often: atoms that agree are one group."""
-    forms: dict[int, Form] = {}
-    for axes in trace.distinct_axes():
-        for form in axes:
-            if type(form) is not Fixed:
-                form = resolve(form)
-                forms[id(form)] = form
+    forms = {id(root): root for root in map(resolve, trace.free_forms)}
     where: dict[Atom, dict[int, int]] = {}
     for key, form in forms.items():
-        for atom, times in occurrences(form):
+        for atom, times in ((form, 1),) if type(form) is Atom else occurrences(form):
             places = where.setdefault(atom, {})
             places[key] = places.get(key, 0) + times
     return where
@@ -192,18 +187,19 @@ def _places(trace: Trace) -> dict[Atom, dict[int, int]]:
 
 def _describe(trace: Trace, lists: list[tuple[Atom, ...]], where: Mapping[Atom, Mapping[int, int]]) -> list[Group]:
     owner = {atom: k for k, group in enumerate(lists) for atom in group}
-    made = _by_group(owner, ((p.form, p) for p in trace.productions))
-    used = _by_group(owner, ((c.form, c) for c in trace.contractions))
+    made = _by_group(owner, [p.form for p in trace.productions], trace.productions)
+    used = _by_group(owner, [c.form for c in trace.contractions], trace.contractions)
     stored = {name: forms for name in trace.graph.stored if (forms := trace.forms.get(name))}
-    axes = ((name, axis, f) for name, forms in stored.items() for axis, f in enumerate(forms) if type(f) is not Fixed)
-    lying = _by_group(owner, ((item[2], item) for item in axes))
-    first = _first_readers(trace)
+    axes = [(name, axis, f) for name, forms in stored.items() for axis, f in enumerate(forms) if type(f) is not Fixed]
+    lying = _by_group(owner, [f for *_, f in axes], axes)
+    first = {name: node.index for node in reversed(trace.graph.nodes) for name in node.inputs}
     drafts = []
     for k, group in enumerate(lists):
         makers = made.get(k, [])
+        times = where[group[0]]
         members = tuple(
             [
-                Member(name, axis, form.size, where[group[0]][id(resolve(form))], _makes(makers, name, form, group))
+                Member(name, axis, form.size, times[id(resolve(form))], _makes(makers, name, form, group))
                 for name, axis, form in lying.get(k, ())
             ]
         )
@@ -227,14 +223,11 @@ def _name(drafts: list) -> list[Group]:
     return groups
 
 
-def _by_group(owner: Mapping[Atom, int], items: Iterable) -> dict[int, list]:
+def _by_group(owner: Mapping[Atom, int], forms: Sequence[Form], items: Sequence) -> dict[int, list]:
+    """Items by the groups that lie on their forms."""
     table: dict[int, list] = {}
-    for form, item in items:
-        if type(form) is Fixed:
-            continue
-        form = resolve(form)
-        keys = (owner.get(form),) if type(form) is Atom else {owner.get(a) for a in atoms(form)}
-        for k in keys:
+    for root, item in zip(map(resolve, forms), items, strict=True):
+        for k in (owner.get(root),) if type(root) is Atom else {owner.get(a) for a in atoms(root)}:
             if k is not None:
                 table.setdefault(k, []).append(item)
     return table
@@ -257,14 +250,6 @@ def _apart(made: Form, form: Form, group: tuple[Atom, ...]) -> bool:
 def _labels(items: list) -> tuple[str, ...]:
     """The nodes of productions or contractions, each once."""
     return (items[0].node.label,) if len(items) == 1 else tuple(dict.fromkeys([item.node.label for item in items]))
-
-
-def _first_readers(trace: Trace) -> dict[str, int]:
-    first: dict[str, int] = {}
-    for node in trace.graph.nodes:
-        for name in node.inputs:
-            first.setdefault(name, node.index)
-    return first
 
 
 def _stem(made: list, members: tuple[Member, ...]) -> str:

@@ -44,10 +44,7 @@ class GroupMask:
     @property
     def kept(self) -> np.ndarray:
         """bool of shape `(size,)`: which units stay."""
-        kept = np.ones(self.size, bool)
-        for start, stop in self.removed:
-            kept[start:stop] = False
-        return kept
+        return next(_kept_of_each([self]))
 
 
 @dataclass(frozen=True)
@@ -175,7 +172,7 @@ def fit_mask(analysis: Analysis, mask: Mask) -> tuple[dict[Atom, np.ndarray], bo
 
 
 def _kept_of_each(groups: Sequence[GroupMask]) -> Iterator[np.ndarray]:
-    """`kept` of every group, as parts of one array."""
+    """The units of every group that stay, as parts of one array."""
     starts = list(accumulate([g.size for g in groups], initial=0))
     flat = np.ones(starts[-1], bool)
     for group, offset in zip(groups, starts, strict=False):

@@ -133,12 +133,13 @@ def _copy(model: Model, edits: Edits) -> tuple[ModelProto, dict[str, LazySlice]]
     for field, value in old.graph.ListFields():
         if field.name != "initializer":
             _copy_field(new.graph, field.name, value)
+    shapes = edits.trace.graph.shapes
     for tensor in old.graph.initializer:
         target = new.graph.initializer.add()
         index = edits.index.get(tensor.name)
         if index is None:
             target.CopyFrom(inlined(tensor, model.base) if is_embedded(tensor) else tensor)
-        elif (likeness := _likeness(tensor, index)) is not None:
+        elif (likeness := _likeness(tensor, shapes[tensor.name], index)) is not None:
             alike.setdefault(likeness, []).append((target, tensor, index))
         else:
             _slice_into(target, tensor, LazySlice(tensor, model.base, index), arrays)
@@ -150,12 +151,12 @@ def _copy(model: Model, edits: Edits) -> tuple[ModelProto, dict[str, LazySlice]]
     return new, arrays
 
 
-def _likeness(tensor: TensorProto, index: Index) -> Hashable:
+def _likeness(tensor: TensorProto, shape: tuple[int, ...], index: Index) -> Hashable:
     """What small tensors have in common that are sliced together; None for one that is not."""
-    dims, kind = tuple(tensor.dims[:]), tensor.data_type
-    if prod(dims) > _SMALL or kind in _APART or is_external(tensor):
+    kind = tensor.data_type
+    if prod(shape) > _SMALL or kind in _APART or is_external(tensor):
         return None
-    return kind, dims, tuple([-1 if keep is None else len(keep) for keep in index])
+    return kind, shape, tuple([-1 if keep is None else len(keep) for keep in index])
 
 
 def _slice_alike(cuts: list[tuple[TensorProto, TensorProto, Index]], base: Path | None) -> None:

@@ -26,6 +26,8 @@ from onnxprune.shapes import (
     shape_part,
 )
 
+_SHAPE_ARITHMETIC = frozenset((*SIZES, *MOVES, *ARITHMETIC))
+
 
 class Cannot(Exception):
     """A rule does not cover this node: its operands are frozen with this text as the reason."""
@@ -123,9 +125,11 @@ class Trace:
         """What was noted of nodes, in order."""
         return (self.contractions, self.work, self.productions, self.repairs, self.reindexes, self.evaluated)
 
-    def distinct_axes(self) -> list[tuple[Form, ...]]:
-        """The axes of all tensors; those that share theirs count once."""
-        return list({id(axes): axes for axes in self.forms.values() if axes}.values())
+    @cached_property
+    def free_forms(self) -> list[Form]:
+        """Forms of all axes, each once, but for those fixed at once; asked for once all is read."""
+        distinct = {id(axes): axes for axes in self.forms.values() if axes}
+        return list({id(f): f for axes in distinct.values() for f in axes if type(f) is not Fixed}.values())
 
     def axes(self, name: str) -> tuple[Form, ...]:
         """Forms of the axes of a tensor that is used as data.
@@ -142,9 +146,9 @@ class Trace:
         return forms
 
     def _first_axes(self, name: str) -> tuple[Form, ...] | None:
-        tensor = self.graph.stored.get(name)
-        if tensor is not None:
-            return tuple([ONE if n == 1 else Atom(n) for n in tensor.dims[:]])
+        shape = self.graph.shapes.get(name)
+        if shape is not None:
+            return tuple([ONE if n == 1 else Atom(n) for n in shape])
         value = self.values.get(name)
         if value is None:
             return None
@@ -172,7 +176,7 @@ class Trace:
         if forms is not None:
             return [f.size for f in forms]
         if name in self.graph.stored and name not in self.forms:
-            return list(self.graph.stored[name].dims)
+            return list(self.graph.shapes[name])
         return [f.size for f in self.axes(name)]
 
     def give(self, name: str, forms: Iterable[Form]) -> None:
@@ -184,6 +188,11 @@ class Trace:
             if form.size == 1 and type(form) is not Fixed:
                 fix(form, Reason("", name, f"the only element of an axis of {name!r}"))
         self.forms[name] = forms
+
+    def pass_on(self, name: str, axes: tuple[Form, ...]) -> None:
+        """Set the axes of an output to those of another tensor, just as they are."""
+        if name:
+            self.forms[name] = axes
 
     def value(self, name: str) -> Value | None:
         """A tensor's known value: shape arithmetic, or a stored integer or scalar."""
@@ -266,12 +275,10 @@ class Trace:
 
     def evaluate(self, node: Node) -> bool:
         """Compute a shape value; False where the node is not shape arithmetic on known values."""
-        if node.domain not in ("", "ai.onnx"):
+        if node.op not in _SHAPE_ARITHMETIC or node.domain not in ("", "ai.onnx"):
             return False
         if node.op in SIZES:
             return self._read_sizes(node)
-        if node.op not in MOVES and node.op not in ARITHMETIC:
-            return False
         values: list[Value] = []
         sizes = 0
         for operand, name in enumerate(node.inputs):

@@ -116,3 +116,14 @@ def test_skeleton_keeps_the_graph_and_drops_large_weights():
     assert len(bones.data) < 500 and [header.raw_bytes for header in bones.headers] == [20_000, 40_000]
     assert [node.op_type for node in thin.graph.node] == ["Constant", "Relu"]
     assert [(t.name, list(t.dims)) for t in thin.graph.initializer] == [("w", [0]), ("small", [4, 6])]
+
+
+@pytest.mark.parametrize("place", [0, 1, 60, 149, 150, 299])
+@pytest.mark.parametrize("name", ["n", "location", "relocation of the " * 20])
+def test_skeleton_finds_every_small_external_tensor(place, name):
+    """Wherever it lies among many fields, whatever these are called."""
+    nodes = [helper.make_node("Relu", [f"t{k}"], [f"t{k + 1}"], f"{name}{k}") for k in range(300)]
+    nodes.insert(place, helper.make_node("Constant", [], ["c"], value=external("value", [1], "w.bin")))
+    data = model_of([external("first", [2], "w.bin"), inline(WEIGHT), external("last", [3], "w.bin")], nodes)
+    headers = skeleton(data.SerializeToString()).headers
+    assert [list(h.tensor.dims) for h in headers if h.tensor.data_location] == [[1], [2], [3]]

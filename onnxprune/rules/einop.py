@@ -46,12 +46,13 @@ class Einop:
         """Tie the operands' axes as the pattern says and set the results' axes."""
         text = self.pattern if isinstance(self.pattern, str) else self.pattern(node, trace)
         names = node.inputs[: len(parse(text).operands)]
+        stored = trace.graph.shapes
         forms: list[Form] = [ONE]
         shapes: list[tuple[int, ...] | None] = []
         for name in names:
             axes = trace.axes(name) if name else ()
             forms += axes
-            shapes.append(tuple([form.size for form in axes]) if name else None)
+            shapes.append((stored.get(name) or tuple([form.size for form in axes])) if name else None)
         key = (node.op, text, node.signature, *shapes)
         plan: Plan | None = trace.plans.get(key)
         if plan is None:

@@ -15,7 +15,7 @@ class Elementwise:
 
     def read(self, node: Node, trace: Trace) -> None:
         """Tie the operands' axes."""
-        forms = trace.axes(node.inputs[0])
+        forms = first = trace.axes(node.inputs[0])
         for k, name in enumerate(node.inputs[1:], 1):
             if not name:
                 continue
@@ -25,8 +25,9 @@ class Elementwise:
                     forms = tuple(broadcast(list(forms), list(other)))
             elif any(n != 1 for n in trace.shape(name)):
                 raise Cannot(f"its input {name!r} is not a scalar")
+        set_axes = trace.pass_on if forms is first else trace.give
         for output in node.outputs:
-            trace.give(output, forms)
+            set_axes(output, forms)
 
 
 def _per_axis(node: Node, trace: Trace) -> str:

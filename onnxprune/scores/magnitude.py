@@ -61,8 +61,8 @@ def _scores(
 
 def _makers(analysis: Analysis, group: Group) -> list[tuple[str, int]]:
     """Stored weights that make the group; failing that, all that it lies on."""
-    stored = analysis.trace.graph.stored
-    made = [(m.tensor, m.axis) for m in group.members if m.makes and len(stored[m.tensor].dims) > 1]
+    shapes = analysis.trace.graph.shapes
+    made = [(m.tensor, m.axis) for m in group.members if m.makes and len(shapes[m.tensor]) > 1]
     return made or [(m.tensor, m.axis) for m in group.members]
 
 

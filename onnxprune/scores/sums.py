@@ -28,10 +28,10 @@ def axis_totals(analysis: Analysis, axes_of: Mapping[str, Iterable[int]], power:
         ModelError: a tensor holds NaN or infinity.
     """
     totals: Totals = {}
+    graph = analysis.trace.graph
     alike: dict[tuple[int, tuple[int, ...], tuple[int, ...]], list[str]] = {}
     for name, axes in axes_of.items():
-        tensor = analysis.trace.graph.stored[name]
-        dims = tuple(tensor.dims[:])
+        tensor, dims = graph.stored[name], graph.shapes[name]
         if prod(dims) > _SMALL or is_external(tensor):
             totals[name] = _of_large(analysis, name, sorted(axes), power)
         else:
