@@ -1,8 +1,9 @@
 """Our four steps on the exported file against Torch-Pruning's graph, pruner and step on the torch module.
 
 One process, in turns. Our time includes reading and checking the file (its own column), the rival's module is in memory
-already. Torch-Pruning changes its module, so that every round gets a copy, made off the clock. Models
-on which it fails or needs more than `LIMIT` seconds are listed with the reason and stay out of the median.
+already. Torch-Pruning changes its module, so that every round gets a copy, made off the clock. Where it needs
+more than `LIMIT` seconds, these are what is compared with: its figure is a lower bound. Models on which it fails are
+listed with the reason and stay out of the median.
 """
 
 import contextlib
@@ -46,7 +47,7 @@ BENCHMARK = Benchmark(
         Column("Torch-Pruning", "theirs", ".2f"),
         Column("times faster", "faster", ".1f"),
         Column("removed by Torch-Pruning (%)", "removed", ".1f"),
-        Column("why there is no figure", "stopped"),
+        Column("stopped by", "stopped"),
     ),
     needs=("exam", "zoo"),
     rivals=("torch", "torchvision", "torch-pruning"),
@@ -127,6 +128,11 @@ def measure(name: str, path: Path, repeats: int) -> Row:
     module, example = build(name)
     try:
         left = params(rival(module, example, Stopwatch()))
+    except TooSlowError as error:
+        watches = in_turns({"ours": partial(prune_in_steps, path)}, repeats)["ours"]
+        ours = seconds(watches)
+        bound = {"ours": ours, "theirs": LIMIT, "faster": LIMIT / ours, "stopped": f"{error}: lower bounds"}
+        return laps(watches) | bound
     except Exception as error:  # whatever stops the rival is its result
         lines = str(error).strip().splitlines() or [""]
         return {"stopped": f"{type(error).__name__}: {lines[0]}"[:100]}
@@ -141,7 +147,7 @@ def checks(results: Record) -> list[Check]:
     """The median over the models on which the rival works."""
     faster = results.column("faster")
     median = statistics.median(faster) if faster else 0.0
-    figure = f"times faster than Torch-Pruning, median of the {len(faster)} models it prunes"
+    figure = f"times faster than Torch-Pruning, median of the {len(faster)} models it does not fail on"
     return [Check(figure, f"≥ {REQUIRED:g}", f"{median:.1f}", median >= REQUIRED)]
 
 

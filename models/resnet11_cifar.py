@@ -61,5 +61,5 @@ class WhitenedResNet(nn.Module):
 
 
 def resnet11(classes: int = 10) -> WhitenedResNet:
-    """Eleven layers with weights: 0.73 M parameters, 44 M multiply-adds for a 32x32 image."""
-    return WhitenedResNet((40, 112, 128), classes)
+    """Eleven layers with weights: 1.43 M parameters, 77 M multiply-adds for a 32x32 image."""
+    return WhitenedResNet((56, 144, 192), classes)
