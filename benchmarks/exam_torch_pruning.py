@@ -34,7 +34,7 @@ from benchmarks.common import (
 from benchmarks.peers import PEERS
 from benchmarks.record import Benchmark, Check, Column, Record, Row
 
-LIMIT = 200
+LIMIT = 60
 REQUIRED = 10.0
 
 BENCHMARK = Benchmark(
