@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 
 from onnxprune.collector import no_collection
 from onnxprune.cost import Cost, CostModel
@@ -137,15 +138,13 @@ def products_of(trace: Trace) -> Iterator[list[list[Atom]]]:
 
 
 def _fingerprint(graph: Graph) -> str:
-    number: dict[str, str] = {}
-    for name in (v.name for v in graph.inputs):
-        number[name] = str(len(number))
     texts = {shape: f"w{list(shape)}" for shape in set(graph.shapes.values())}
-    weights = {name: texts[shape] for name, shape in graph.shapes.items()}
+    known = {name: texts[shape] for name, shape in graph.shapes.items()}
+    numbers = count()
+    known |= {value.name: str(next(numbers)) for value in graph.inputs}
     calls = []
     for node in graph.nodes:
-        wiring = [number.get(n) or weights.get(n, "-") for n in node.inputs]
-        calls.append(f"{node.domain}.{node.op}({','.join(wiring)});")
-        for name in node.outputs:
-            number[name] = f"{len(number)}"
+        calls.append(f"{node.domain}.{node.op}({','.join([known.get(n, '-') for n in node.inputs])});")
+        for name in filter(None, node.outputs):
+            known[name] = str(next(numbers))
     return hashlib.sha256("".join(calls).encode()).hexdigest()

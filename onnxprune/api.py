@@ -7,6 +7,7 @@ from pathlib import Path
 
 from onnxprune.analysis import Analysis, analyze
 from onnxprune.budget import choose
+from onnxprune.external import file_map
 from onnxprune.files import read_model, write_model
 from onnxprune.graph import Model
 from onnxprune.mask import Mask
@@ -22,7 +23,7 @@ def load(path: str | PathLike[str]) -> Model:
     Raises:
         ModelError: the file is missing, damaged, not valid ONNX, too new, or refers outside of its folder.
     """
-    return Model(read_model(Path(path)), Path(path))
+    return Model(read_model(Path(path)), Path(path), mapped=file_map(Path(path)))
 
 
 def apply(model: Model, mask: Mask, *, verify: bool = True, analysis: Analysis | None = None) -> Model:

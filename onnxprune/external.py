@@ -15,6 +15,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path, PureWindowsPath
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 from onnx import TensorProto
@@ -123,30 +124,43 @@ def opened(tensor: TensorProto, where: Reference, size: int = CHUNK) -> Iterator
     Raises:
         ModelError: it cannot be read.
     """
-    with Mapped(where.path) if is_embedded(tensor) else Reader(where.path, min(size, where.length)) as file:
-        yield file
+    if is_embedded(tensor):
+        yield file_map(where.path)
+    else:
+        with Reader(where.path, min(size, where.length)) as file:
+            yield file
 
 
-class Mapped:
-    """A file mapped into memory, which spares the copy; for files that may as well be in memory as a whole."""
+class FileMap:
+    """A file mapped into memory, which spares copies; for files that may as well be in memory as a whole."""
 
     def __init__(self, path: Path):
-        self._path = path
-
-    def __enter__(self) -> Self:
         try:
-            with open(self._path, "rb") as file:
+            with open(path, "rb") as file:
                 self._view = memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
         except OSError as error:
-            raise unreadable(self._path, error.strerror) from error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        del self._view  # unmapped with the last array that looks into it
+            raise unreadable(path, error.strerror) from error
 
     def read(self, offset: int, size: int) -> memoryview:
         """The bytes themselves, at any alignment."""
         return self._view[offset : offset + size]
+
+
+_MAPS: WeakValueDictionary[tuple[str, str], FileMap] = WeakValueDictionary()
+
+
+def file_map(path: Path) -> FileMap:
+    """The mapping of a file as it is now: the same one for as long as somebody holds it.
+
+    To touch pages that are mapped already takes half as long as to map them again.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    key = str(path), file_stamp(path)
+    if (found := _MAPS.get(key)) is None:
+        found = _MAPS[key] = FileMap(path)
+    return found
 
 
 class Reader:

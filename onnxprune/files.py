@@ -18,7 +18,7 @@ from onnxprune.errors import ModelError
 from onnxprune.external import data_file, file_stamp, is_embedded, is_external, refer, reference
 from onnxprune.saving import write_model
 from onnxprune.tensors import nested_tensors, stored_bytes
-from onnxprune.wire import Data, Header, detached, skeleton
+from onnxprune.wire import Data, Header, Skeleton, detached, skeleton
 
 __all__ = ["read_model", "write_model"]
 
@@ -36,9 +36,13 @@ def read_model(path: Path) -> ModelProto:
             data is missing, too short or outside its folder.
     """
     with _content(path) as data:
-        proto = _parsed(data, path)
+        bones, damage = _bones(data)
+        proto = _parsed(data, bones.headers, path)
         _check_versions(proto, path)
-        _check_content(data, path)
+        if damage:
+            raise ModelError(f"{path}: damaged: {damage}", _EXPORT_AGAIN)
+    _check_weights(bones.headers, path)
+    _check_graph(bones.data, path)
     if not proto.graph.initializer and next(nested_tensors(proto), None) is None:
         raise ModelError(
             f"{path}: the model has no weights: no initializer and no constant tensor",
@@ -65,12 +69,25 @@ def _content(path: Path) -> Iterator[Data]:
         data.close()
 
 
-def _parsed(data: Data, path: Path) -> ModelProto:
-    stamp = file_stamp(path)
+def _bones(data: Data) -> tuple[Skeleton, ValueError | None]:
+    """The model without its weights, or nothing and why."""
     try:
-        small = detached(data, _EMBEDDED, lambda tensor, start, size: refer(tensor, path.name, start, size, stamp))
-        proto = ModelProto.FromString(small)
-    except (DecodeError, ValueError) as error:
+        return skeleton(data), None
+    except ValueError as error:
+        return Skeleton(b""), error
+
+
+def _parsed(data: Data, headers: Iterable[Header], path: Path) -> ModelProto:
+    """The model; large tensors of its main graph are references into the file."""
+    stamp = file_stamp(path)
+    large = any((header.raw_bytes or 0) >= _EMBEDDED for header in headers)
+    try:
+        proto = ModelProto.FromString(
+            detached(data, _EMBEDDED, lambda tensor, start, size: refer(tensor, path.name, start, size, stamp))
+            if large
+            else data[:]
+        )
+    except DecodeError as error:
         kind = "a truncated or damaged ONNX model" if data[:1] == _IR_VERSION_TAG else "not an ONNX model"
         raise ModelError(f"{path}: {kind}: {len(data)} bytes that are not a whole protobuf", _EXPORT_AGAIN) from error
     # Any field is optional to protobuf, so that text and even an empty file can parse.
@@ -97,15 +114,6 @@ def _check_versions(proto: ModelProto, path: Path) -> None:
                 " knows",
                 "upgrade onnx, or export with a lower opset",
             )
-
-
-def _check_content(data: Data, path: Path) -> None:
-    try:
-        bones = skeleton(data)
-    except ValueError as error:
-        raise ModelError(f"{path}: damaged: {error}", _EXPORT_AGAIN) from error
-    _check_weights(bones.headers, path)
-    _check_graph(bones.data, path)
 
 
 def _check_weights(headers: Iterable[Header], path: Path) -> None:

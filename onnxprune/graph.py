@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper
 
+from onnxprune.external import FileMap
 from onnxprune.tensors import tensor_array
 
 
@@ -24,11 +25,13 @@ class Model:
             lie inside became references into the file itself (`onnxprune.save` puts them back).
         path: the file it was read from, or None.
         arrays: tensors that replace those stored in `proto` when the model is saved (large pruned ones).
+        mapped: the file itself, kept mapped for as long as the model is in use.
     """
 
     proto: ModelProto
     path: Path | None = None
     arrays: dict[str, Any] = field(default_factory=dict)
+    mapped: FileMap | None = field(default=None, repr=False, compare=False)
 
     @property
     def base(self) -> Path | None:

@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,8 @@ class Mask:
     @property
     def digest(self) -> str:
         """A hash of what is removed."""
-        return hashlib.sha256(json.dumps([(g.size, g.removed) for g in self.groups]).encode()).hexdigest()
+        entries = [(g.size, len(g.removed), *chain.from_iterable(g.removed)) for g in self.groups]
+        return hashlib.sha256(np.fromiter(chain.from_iterable(entries), "<i8").tobytes()).hexdigest()
 
 
 def structure(group: Group) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnxprune.errors import ModelError
-from onnxprune.external import Mapped, is_external, reference
+from onnxprune.external import file_map, is_external, reference
 
 _TENSORS_IN: dict[int, Callable[[AttributeProto], Iterable[TensorProto]]] = {
     AttributeProto.TENSOR: lambda attribute: [attribute.t],
@@ -98,8 +98,7 @@ def _mapped(tensor: TensorProto, base: Path | None) -> np.ndarray:
     dtype, shape = helper.tensor_dtype_to_np_dtype(tensor.data_type), tuple(tensor.dims)
     if not where.length:  # an empty range cannot be mapped
         return np.empty(shape, dtype)
-    with Mapped(where.path) as file:
-        data = np.frombuffer(file.read(where.offset, where.length), np.uint8)
+    data = np.frombuffer(file_map(where.path).read(where.offset, where.length), np.uint8)
     if tensor.data_type in PACKED_BITS:
         return numpy_helper.to_array(TensorProto(dims=shape, data_type=tensor.data_type, raw_data=data.tobytes()))
     return data.view(dtype).reshape(shape)

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import onnxprune
-from onnxprune import files, outgoing
+from onnxprune import files, outgoing, wire
 from onnxprune.embedded import inlined, self_contained
 from onnxprune.errors import ModelError
 from onnxprune.external import is_embedded, refer
@@ -24,6 +24,7 @@ NAMES = ["residual", "grouped", "attention_packed", "se_gate", "weight_in_series
 @pytest.fixture(autouse=True)
 def all_are_large(monkeypatch):
     monkeypatch.setattr(files, "_EMBEDDED", 1)
+    monkeypatch.setattr(wire, "_SMALL", 1)
 
 
 def embedded(proto):
