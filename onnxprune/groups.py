@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -225,11 +225,14 @@ def _name(drafts: list) -> list[Group]:
 
 def _by_group(owner: Mapping[Atom, int], forms: Sequence[Form], items: Sequence) -> dict[int, list]:
     """Items by the groups that lie on their forms."""
-    table: dict[int, list] = {}
+    table: dict[int, list] = defaultdict(list)
     for root, item in zip(map(resolve, forms), items, strict=True):
-        for k in (owner.get(root),) if type(root) is Atom else {owner.get(a) for a in atoms(root)}:
-            if k is not None:
-                table.setdefault(k, []).append(item)
+        if type(root) is Atom:
+            if root in owner:
+                table[owner[root]].append(item)
+        else:
+            for k in {owner[a] for a in atoms(root) if a in owner}:
+                table[k].append(item)
     return table
 
 

@@ -133,13 +133,13 @@ def _copy(model: Model, edits: Edits) -> tuple[ModelProto, dict[str, LazySlice]]
     for field, value in old.graph.ListFields():
         if field.name != "initializer":
             _copy_field(new.graph, field.name, value)
-    shapes = edits.trace.graph.shapes
+    shapes, add = edits.trace.graph.shapes, new.graph.initializer.add
     for tensor in old.graph.initializer:
-        target = new.graph.initializer.add()
-        index = edits.index.get(tensor.name)
+        target, name = add(), tensor.name
+        index = edits.index.get(name)
         if index is None:
             target.CopyFrom(inlined(tensor, model.base) if is_embedded(tensor) else tensor)
-        elif (likeness := _likeness(tensor, shapes[tensor.name], index)) is not None:
+        elif (likeness := _likeness(tensor, shapes[name], index)) is not None:
             alike.setdefault(likeness, []).append((target, tensor, index))
         else:
             _slice_into(target, tensor, LazySlice(tensor, model.base, index), arrays)

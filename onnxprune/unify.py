@@ -173,7 +173,8 @@ def tie(a: Form, b: Form) -> None:
     """
     pending = [(a, b)]
     while pending:
-        a, b = (resolve(f) for f in pending.pop())
+        a, b = pending.pop()
+        a, b = resolve(a), resolve(b)
         if a is b:
             continue
         if a.size != b.size:
