@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -114,7 +115,7 @@ class Bytes(Protocol):
     """A file to read parts of."""
 
     def read(self, offset: int, size: int) -> memoryview:
-        """`size` bytes from `offset` on; valid until the next read."""
+        """`size` bytes from `offset` on; valid until the next read but one."""
 
 
 @contextmanager
@@ -164,14 +165,14 @@ def file_map(path: Path) -> FileMap:
 
 
 class Reader:
-    """Reads parts of a file into one reusable buffer of `size` bytes, so that memory stays bounded.
+    """Reads parts of a file into two reusable buffers of `size` bytes, in turns, so that memory stays bounded.
 
     Not a memory map: mapped pages count as the process's memory until the system takes them back.
     """
 
     def __init__(self, path: Path, size: int = CHUNK):
         self._path = path
-        self._buffer = np.empty(size, np.uint8).data
+        self._buffers = [np.empty(size, np.uint8).data for _ in range(2)]
 
     def __enter__(self) -> Self:
         try:
@@ -184,8 +185,9 @@ class Reader:
         self._file.close()
 
     def read(self, offset: int, size: int) -> memoryview:
-        """`size` bytes, at most the buffer's, from `offset` on; valid until the next read."""
-        view, done = self._buffer[:size], 0
+        """`size` bytes, at most a buffer's, from `offset` on; valid until the next read but one."""
+        self._buffers.reverse()
+        view, done = self._buffers[0][:size], 0
         try:
             self._file.seek(offset)
             while done < size and (count := self._file.readinto(view[done:])):  # type: ignore[attr-defined]
@@ -207,20 +209,26 @@ def write_data(file: BinaryIO, tensors: Iterable[Iterable[memoryview]], sizes: I
 
     Args:
         file: open for writing, unbuffered.
-        tensors: for each tensor its bytes, in pieces.
+        tensors: for each tensor its bytes, in pieces that stay valid while the next one is made.
         sizes: for each tensor the number of its bytes.
 
     Returns:
         The offset of every tensor, and the SHA-256 of the whole file in hex.
     """
     digest, offsets, end = hashlib.sha256(), [], 0
-    for pieces, size in zip(tensors, sizes, strict=True):
-        padding = -end % (_LARGE_ALIGNMENT if size >= _LARGE else _PAGE)
-        offsets.append(end + padding)
-        for piece in chain([memoryview(bytes(padding))], pieces):
-            digest.update(piece)
-            write_all(file, piece)
-        end = offsets[-1] + size
+    pending: list[Future[None]] = []
+    # One piece is hashed and written while the next is read: each takes about as long.
+    with ThreadPoolExecutor(2) as pool:
+        for pieces, size in zip(tensors, sizes, strict=True):
+            padding = -end % (_LARGE_ALIGNMENT if size >= _LARGE else _PAGE)
+            offsets.append(end + padding)
+            for piece in chain([memoryview(bytes(padding))], pieces):
+                for task in pending:
+                    task.result()
+                pending = [pool.submit(digest.update, piece), pool.submit(write_all, file, piece)]
+            end = offsets[-1] + size
+        for task in pending:
+            task.result()
     return offsets, digest.hexdigest()
 
 

@@ -64,7 +64,7 @@ class LazySlice:
         return out.view(helper.tensor_dtype_to_np_dtype(self.tensor.data_type)).reshape(self.shape)
 
     def chunks(self) -> Iterator[memoryview]:
-        """Yields the slice's bytes in row-major order, each piece valid until the next.
+        """Yields the slice's bytes in row-major order, each piece valid until the next but one.
 
         External data comes in pieces of at most CHUNK bytes, and rows that are not kept are not read; packed
         types and tensors in memory come in one piece.
