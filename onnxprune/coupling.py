@@ -86,13 +86,8 @@ def _follow_roots(node: Node, trace: Trace) -> None:
         if name and name not in trace.roots:
             return
     if node.inputs:
-        root = max((trace.roots[n] for n in node.inputs if n), key=lambda n: len(graph_dims(trace, n)), default="")
+        root = max((trace.roots[n] for n in node.inputs if n), key=lambda n: len(trace.graph.shapes[n]), default="")
         trace.roots.update(dict.fromkeys(node.outputs, root))
-
-
-def graph_dims(trace: Trace, name: str) -> tuple[int, ...]:
-    """Dimensions of a stored tensor."""
-    return trace.graph.shapes[name]
 
 
 def _freeze_node(node: Node, trace: Trace, text: str) -> None:

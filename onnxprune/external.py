@@ -52,6 +52,11 @@ def is_embedded(tensor: TensorProto) -> bool:
     return is_external(tensor) and any(entry.key == _STAMP for entry in tensor.external_data)
 
 
+def is_outside(tensor: TensorProto) -> bool:
+    """Whether the values lie in a data file beside the model."""
+    return is_external(tensor) and not is_embedded(tensor)
+
+
 def location(tensor: TensorProto) -> str:
     """The file that an external tensor names, relative to the model's folder; "" for none."""
     return _entries(tensor).get("location", "")

@@ -55,7 +55,7 @@ class LazySlice:
 
     def array(self) -> np.ndarray:
         """The slice in memory; nothing of it stays tied to the file."""
-        if not self._streams():
+        if not _streams(self.tensor):
             return _taken(tensor_array(self.tensor, self.base), self._keeps())
         out, end = np.empty(self.nbytes, np.uint8), 0
         for piece in self.chunks():
@@ -69,7 +69,7 @@ class LazySlice:
         External data comes in pieces of at most CHUNK bytes, and rows that are not kept are not read; packed
         types and tensors in memory come in one piece.
         """
-        if not self._streams():
+        if not _streams(self.tensor):
             yield self._packed(self.array())
         elif self.nbytes:
             where = reference(self.tensor, self.base, stored_bytes(self.tensor.data_type, self.tensor.dims))
@@ -103,9 +103,6 @@ class LazySlice:
 
     def _keeps(self) -> tuple[np.ndarray | None, ...]:
         return (*self.index, *[None] * (len(self.tensor.dims) - len(self.index)))
-
-    def _streams(self) -> bool:
-        return _streams(self.tensor)
 
 
 def slices_alike(

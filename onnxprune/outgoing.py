@@ -9,7 +9,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from onnxprune.embedded import inlined
 from onnxprune.errors import OutputError
-from onnxprune.external import is_embedded, is_external
+from onnxprune.external import is_embedded, is_external, is_outside
 from onnxprune.lazy import LazySlice
 from onnxprune.tensors import nested_tensors, stored_bytes
 from onnxprune.wire import skeleton
@@ -66,7 +66,7 @@ def outgoing(proto: ModelProto, arrays: Mapping[str, LazySlice], base: Path | No
     for name, tensor, target in _paired(proto, copy):
         missing.discard(name)
         values = arrays.get(name, LazySlice(tensor, base))
-        if (is_external(values.tensor) and not is_embedded(values.tensor)) or (not inside and _can_move(values)):
+        if is_outside(values.tensor) or (not inside and _can_move(values)):
             target.CopyFrom(_filled(tensor, TensorProto(dims=values.shape, data_type=values.tensor.data_type)))
             moved.append(Moved(target, values))
         elif name in arrays:

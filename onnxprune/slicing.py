@@ -17,7 +17,7 @@ from onnxprune.collector import no_collection
 from onnxprune.embedded import inlined
 from onnxprune.environment import own_version
 from onnxprune.errors import MaskError, ModelError
-from onnxprune.external import is_embedded, is_external
+from onnxprune.external import is_embedded, is_external, is_outside
 from onnxprune.forms import Atom, Fixed, Form, is_fixed, resolve
 from onnxprune.graph import Graph, Model
 from onnxprune.groups import Kept, count, keep_mask, kept_numbers
@@ -180,7 +180,7 @@ def _copy_field(target: Any, name: str, value: Any) -> None:
 
 
 def _slice_into(target: TensorProto, tensor: TensorProto, part: LazySlice, arrays: dict[str, LazySlice]) -> None:
-    if is_external(tensor) and not is_embedded(tensor):
+    if is_outside(tensor):
         target.CopyFrom(tensor)
         del target.dims[:]
         target.dims.extend(part.shape)

@@ -14,6 +14,8 @@ from onnx import TensorProto
 
 Data = bytes | mmap
 Refer = Callable[[TensorProto, int, int], None]
+Wanted = Callable[[int, int], bool]
+Rewrite = Callable[[int, int], bytes]
 Schema = dict[int, "Schema | None"]
 
 # Field numbers of onnx.proto that lead to tensors; None marks the tensor itself.
@@ -22,8 +24,8 @@ _NODE: Schema = {5: _ATTRIBUTE}
 _GRAPH: Schema = {1: _NODE, 5: None}
 _ATTRIBUTE |= {6: _GRAPH, 11: _GRAPH}
 _MODEL: Schema = {7: _GRAPH, 25: {7: _NODE}}
+_INITIALIZERS: Schema = {7: {5: None}}
 
-_GRAPH_FIELD, _INITIALIZER_FIELD = 7, 5
 _RAW_DATA = 9
 _TYPED_DATA = frozenset({4, 5, 6, 7, 10, 11})
 _NOT_IN_STUB = _TYPED_DATA | {1, _RAW_DATA, 13, 14}
@@ -66,10 +68,8 @@ class Skeleton:
 def skeleton(data: Data) -> Skeleton:
     """Cuts the weights out of a serialized ModelProto; raises ValueError where `data` is not protobuf."""
     headers: list[Header] = []
-    try:
-        return Skeleton(_without_weights(data, 0, len(data), _MODEL, headers), headers)
-    except (IndexError, DecodeError, RecursionError) as error:
-        raise ValueError("not the wire format of an ONNX model") from error
+    bones = _rewritten(data, _MODEL, _may_hold_weights(data), lambda start, stop: _stub(data, start, stop, headers))
+    return Skeleton(bones, headers)
 
 
 def detached(data: Data, smallest: int, refer: Refer) -> bytes:
@@ -83,27 +83,33 @@ def detached(data: Data, smallest: int, refer: Refer) -> bytes:
     Raises:
         ValueError: `data` is not protobuf.
     """
+    return _rewritten(
+        data,
+        _INITIALIZERS,
+        lambda start, stop: stop - start >= smallest,
+        lambda start, stop: _reference(data, start, stop, smallest, refer),
+    )
+
+
+def _rewritten(data: Data, schema: Schema, wanted: Wanted, rewrite: Rewrite) -> bytes:
+    """The model with the tensors that `schema` leads to rewritten; fields that are not `wanted` stay as they are."""
+
+    def message(pos: int, end: int, schema: Schema) -> bytes:
+        pieces: list[bytes] = []
+        kept = pos
+        for number, tag, start, stop in _fields(data, pos, end):
+            if number not in schema or not wanted(start, stop):
+                continue
+            inner = schema[number]
+            new = rewrite(start, stop) if inner is None else message(start, stop, inner)
+            pieces += [data[kept:tag], _varint(number << 3 | _LENGTH_DELIMITED), _varint(len(new)), new]
+            kept = stop
+        return b"".join([*pieces, data[kept:end]])
+
     try:
-        return _replaced(data, 0, len(data), (_GRAPH_FIELD, _INITIALIZER_FIELD), smallest, refer)
-    except (IndexError, DecodeError) as error:
+        return message(0, len(data), schema)
+    except (IndexError, DecodeError, RecursionError) as error:
         raise ValueError("not the wire format of an ONNX model") from error
-
-
-def _replaced(data: Data, pos: int, end: int, path: tuple[int, ...], smallest: int, refer: Refer) -> bytes:
-    """The message at data[pos:end] with all tensors at the end of `path` (field numbers) detached."""
-    pieces: list[bytes] = []
-    kept = pos
-    for number, tag, start, stop in _fields(data, pos, end):
-        if number != path[0] or stop - start < smallest:
-            continue
-        pieces.append(data[kept:tag])
-        if path[1:]:
-            message = _replaced(data, start, stop, path[1:], smallest, refer)
-        else:
-            message = _reference(data, start, stop, smallest, refer)
-        pieces += [_varint(number << 3 | _LENGTH_DELIMITED), _varint(len(message)), message]
-        kept = stop
-    return b"".join([*pieces, data[kept:end]])
 
 
 def _reference(data: Data, pos: int, end: int, smallest: int, refer: Refer) -> bytes:
@@ -117,24 +123,19 @@ def _reference(data: Data, pos: int, end: int, smallest: int, refer: Refer) -> b
     return tensor.SerializeToString()
 
 
-def _without_weights(data: Data, pos: int, end: int, schema: Schema, headers: list[Header]) -> bytes:
-    pieces: list[bytes] = []
-    kept = local = pos
-    for number, tag, start, stop in _fields(data, pos, end):
-        if number not in schema:
-            continue
-        if stop - start < _SMALL:
-            local = local if stop <= local else _local_until(data, start)
-            if stop <= local:
-                continue
-        pieces.append(data[kept:tag])
-        inner = schema[number]
-        message = (
-            _stub(data, start, stop, headers) if inner is None else _without_weights(data, start, stop, inner, headers)
-        )
-        pieces += [_varint(number << 3 | _LENGTH_DELIMITED), _varint(len(message)), message]
-        kept = stop
-    return b"".join([*pieces, data[kept:end]])
+def _may_hold_weights(data: Data) -> Wanted:
+    """Whether a field is large or may name a data file; to be asked from the start of the file on."""
+    local = 0
+
+    def wanted(start: int, stop: int) -> bool:
+        nonlocal local
+        if stop - start >= _SMALL:
+            return True
+        if stop > local:
+            local = _local_until(data, start)
+        return stop > local
+
+    return wanted
 
 
 def _local_until(data: Data, pos: int) -> int:

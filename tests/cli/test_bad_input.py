@@ -24,7 +24,7 @@ ON_ONE_MODEL = {
 
 
 @pytest.fixture
-def refused(run, folder):
+def assert_refused(run, folder):
     """Run a verb that must refuse; its error and fix."""
 
     def check(*words, error: str, fix: str = "."):
@@ -111,35 +111,35 @@ BAD = {
 
 @pytest.mark.parametrize("verb", ON_ONE_MODEL)
 @pytest.mark.parametrize("kind", BAD)
-def test_bad_models(kind, verb, refused, folder, pruned):
+def test_bad_models(kind, verb, assert_refused, folder, pruned):
     make, error = BAD[kind]
     make(folder)
-    refused(*ON_ONE_MODEL[verb], error=error)
+    assert_refused(*ON_ONE_MODEL[verb], error=error)
 
 
 @pytest.mark.parametrize("name", ["conv1.w", "bn.s", "fc.b"])
 @pytest.mark.parametrize("verb", ["mask", "apply", "unverified", "verify", "prune"])
-def test_nan_weights(verb, name, refused, folder, pruned):
+def test_nan_weights(verb, name, assert_refused, folder, pruned):
     array = array_of(network(), name).copy()
     array.flat[-1] = np.nan
     onnx.save(with_tensor(network(), name, array), folder / "bad.onnx")
-    refused(*ON_ONE_MODEL[verb], error=rf"bad\.onnx: tensor '{name}' holds NaN", fix="finite weights")
+    assert_refused(*ON_ONE_MODEL[verb], error=rf"bad\.onnx: tensor '{name}' holds NaN", fix="finite weights")
 
 
-def test_a_second_bad_model(refused, folder, pruned):
+def test_a_second_bad_model(assert_refused, folder, pruned):
     truncated(folder)
-    refused("verify", "model.onnx", "bad.onnx", "--mask", "mask.json", error=r"bad\.onnx: a truncated")
+    assert_refused("verify", "model.onnx", "bad.onnx", "--mask", "mask.json", error=r"bad\.onnx: a truncated")
 
 
-def test_bench_of_different_inputs(refused, folder):
+def test_bench_of_different_inputs(assert_refused, folder):
     other = network()
     other.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 9
     onnx.save(other, folder / "other.onnx")
-    refused("bench", "model.onnx", "other.onnx", error=r"other\.onnx: its inputs are x \['batch', 3, 9, 8\]")
+    assert_refused("bench", "model.onnx", "other.onnx", error=r"other\.onnx: its inputs are x \['batch', 3, 9, 8\]")
 
 
-def test_bench_of_one_model(refused):
-    refused("bench", "model.onnx", error="expected two or more models to compare, got 1")
+def test_bench_of_one_model(assert_refused):
+    assert_refused("bench", "model.onnx", error="expected two or more models to compare, got 1")
 
 
 # Masks ----------------------------------------------------------------------------------------------------------
@@ -163,28 +163,30 @@ MASKS = {
 
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("verb", ["apply", "unverified", "verify"])
-def test_bad_masks(kind, verb, refused, folder, pruned):
+def test_bad_masks(kind, verb, assert_refused, folder, pruned):
     change, error = MASKS[kind]
     mask = json.loads((folder / "mask.json").read_text())
     change(mask)
     (folder / "bad.json").write_text(json.dumps(mask))
     words = [{"bad.onnx": "model.onnx", "mask.json": "bad.json"}.get(word, word) for word in ON_ONE_MODEL[verb]]
-    refused(*words, error=error)
+    assert_refused(*words, error=error)
 
 
-def test_a_mask_for_another_model(refused, folder, pruned):
+def test_a_mask_for_another_model(assert_refused, folder, pruned):
     onnx.save(network(width=10), folder / "wide.onnx")
     error = r"the mask is for another model: its group 'conv1\.w' \(8 units\) does not fit .* \(10 units\)"
-    refused("apply", "wide.onnx", "--mask", "mask.json", "-o", "out.onnx", error=error)
+    assert_refused("apply", "wide.onnx", "--mask", "mask.json", "-o", "out.onnx", error=error)
 
 
-def test_a_missing_mask(refused):
-    refused("apply", "model.onnx", "--mask", "no.json", "-o", "out.onnx", error=r"no\.json: cannot read the mask")
+def test_a_missing_mask(assert_refused):
+    assert_refused(
+        "apply", "model.onnx", "--mask", "no.json", "-o", "out.onnx", error=r"no\.json: cannot read the mask"
+    )
 
 
-def test_a_mask_that_is_not_json(refused, folder):
+def test_a_mask_that_is_not_json(assert_refused, folder):
     (folder / "bad.json").write_bytes(b"\x80\x04pickled")
-    refused("apply", "model.onnx", "--mask", "bad.json", "-o", "out.onnx", error=r"bad\.json: not JSON")
+    assert_refused("apply", "model.onnx", "--mask", "bad.json", "-o", "out.onnx", error=r"bad\.json: not JSON")
 
 
 # Outputs --------------------------------------------------------------------------------------------------------
@@ -206,36 +208,36 @@ def no_work(monkeypatch):
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_outputs_that_are_the_input(writer, refused, folder, pruned, no_work):
+def test_outputs_that_are_the_input(writer, assert_refused, folder, pruned, no_work):
     os.link(folder / "model.onnx", folder / "hard.html")
     os.symlink("model.onnx", folder / "soft.html")
     for path in ("model.onnx", "./model.onnx", folder / "model.onnx", "hard.html", "soft.html"):
-        refused(*WRITERS[writer], path, error="the output is the input", fix="another path")
+        assert_refused(*WRITERS[writer], path, error="the output is the input", fix="another path")
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_outputs_that_are_the_inputs_data(writer, refused, folder, pruned, no_work):
+def test_outputs_that_are_the_inputs_data(writer, assert_refused, folder, pruned, no_work):
     onnx.save(network(), folder / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
-    refused(*WRITERS[writer], "w.bin", error=r"w\.bin: the output is the input")
+    assert_refused(*WRITERS[writer], "w.bin", error=r"w\.bin: the output is the input")
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_outputs_in_no_folder(writer, refused, pruned, no_work):
-    refused(*WRITERS[writer], "no/out.html", error=r"no/out\.html: there is no folder no", fix="create it first")
+def test_outputs_in_no_folder(writer, assert_refused, pruned, no_work):
+    assert_refused(*WRITERS[writer], "no/out.html", error=r"no/out\.html: there is no folder no", fix="create it first")
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_outputs_that_are_folders(writer, refused, folder, pruned, no_work):
+def test_outputs_that_are_folders(writer, assert_refused, folder, pruned, no_work):
     (folder / "dir.html").mkdir()
-    refused(*WRITERS[writer], "dir.html", error=r"dir\.html: expected a file to write, got a folder")
+    assert_refused(*WRITERS[writer], "dir.html", error=r"dir\.html: expected a file to write, got a folder")
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_outputs_in_folders_that_cannot_be_written(writer, refused, folder, pruned, no_work, monkeypatch):
+def test_outputs_in_folders_that_cannot_be_written(writer, assert_refused, folder, pruned, no_work, monkeypatch):
     (folder / "locked").mkdir(mode=0o500)
     if os.access(folder / "locked", os.W_OK):  # the superuser may write everywhere
         monkeypatch.setattr("builtins.open", deny(folder / "locked", open))
-    refused(*WRITERS[writer], "locked/out.html", error=r"locked/out\.html: cannot be written: Permission denied")
+    assert_refused(*WRITERS[writer], "locked/out.html", error=r"locked/out\.html: cannot be written: Permission denied")
 
 
 def deny(folder: Path, real):
@@ -247,20 +249,20 @@ def deny(folder: Path, real):
     return guarded
 
 
-def test_the_mask_is_not_overwritten(refused, pruned, no_work):
-    refused(
+def test_the_mask_is_not_overwritten(assert_refused, pruned, no_work):
+    assert_refused(
         "apply", "model.onnx", "--mask", "mask.json", "-o", "mask.json", error=r"the output is the input mask\.json"
     )
 
 
-def test_two_outputs_in_one_file(refused, no_work):
+def test_two_outputs_in_one_file(assert_refused, no_work):
     words = ("prune", "model.onnx", "--keep", 0.5, "-o", "out.onnx", "--save-mask", "./out.onnx")
-    refused(*words, error="two outputs would go to this one file")
+    assert_refused(*words, error="two outputs would go to this one file")
 
 
-def test_reports_of_unknown_kind(refused, no_work):
+def test_reports_of_unknown_kind(assert_refused, no_work):
     words = ("prune", "model.onnx", "--keep", 0.5, "-o", "out.onnx", "--report")
-    refused(*words, "out.pdf", error=r"out\.pdf: no report format for '\.pdf'", fix=r"\.html, \.json, \.md")
+    assert_refused(*words, "out.pdf", error=r"out\.pdf: no report format for '\.pdf'", fix=r"\.html, \.json, \.md")
 
 
 # Options --------------------------------------------------------------------------------------------------------
@@ -287,14 +289,14 @@ OPTIONS = [
 
 @pytest.mark.parametrize(("options", "error"), OPTIONS)
 @pytest.mark.parametrize("verb", ["mask", "prune"])
-def test_bad_options(verb, options, error, refused):
-    refused(verb, "model.onnx", *options, "-o", "out", error=error)
+def test_bad_options(verb, options, error, assert_refused):
+    assert_refused(verb, "model.onnx", *options, "-o", "out", error=error)
 
 
-def test_missing_arguments(refused):
-    refused("prune", "model.onnx", *KEEP, error="Missing option '-o'", fix="prune --help")
-    refused("analyze", error="Missing argument 'MODEL'", fix="analyze --help")
+def test_missing_arguments(assert_refused):
+    assert_refused("prune", "model.onnx", *KEEP, error="Missing option '-o'", fix="prune --help")
+    assert_refused("analyze", error="Missing argument 'MODEL'", fix="analyze --help")
 
 
-def test_an_unknown_verb(refused):
-    refused("shrink", "model.onnx", error="No such command 'shrink'")
+def test_an_unknown_verb(assert_refused):
+    assert_refused("shrink", "model.onnx", error="No such command 'shrink'")
