@@ -4,7 +4,8 @@ The layers are numbered as in Darknet's configuration file: 107 of them, shortcu
 included, so `layers.36` here is layer 36 there, and a route's absolute source is the one of the file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from torch.optim.swa_utils import update_bn
 ANCHORS = 3
 STAGES = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))
 """Darknet-53: channels and residual blocks of each stage."""
+
+Stages = Sequence[tuple[int, int]]
 
 
 class Convolutional(nn.Module):
@@ -50,15 +53,22 @@ class Detection(nn.Identity):
     """Marks a head: its input, three boxes of 4 coordinates, an objectness and the class scores, is an output."""
 
 
-def backbone() -> Iterator[nn.Module]:
-    """Layers 0 to 74: `(B, 3, H, W) -> (B, 1024, H/32, W/32)`."""
-    yield Convolutional(3, 32, 3)
-    for width, blocks in STAGES:
-        yield Convolutional(width // 2, width, 3, stride=2)
+def scaled(stages: Stages, width: float) -> list[tuple[int, int]]:
+    """The stages with `width` times the channels, rounded to multiples of 8."""
+    return [(8 * max(1, round(channels * width / 8)), blocks) for channels, blocks in stages]
+
+
+def backbone(stages: Stages) -> Iterator[nn.Module]:
+    """Darknet-53's layers 0 to 74: `(B, 3, H, W) -> (B, 1024, H/32, W/32)`; every stage halves the resolution."""
+    inputs = stages[0][0] // 2
+    yield Convolutional(3, inputs, 3)
+    for width, blocks in stages:
+        yield Convolutional(inputs, width, 3, stride=2)
         for _ in range(blocks):
             yield Convolutional(width, width // 2, 1)
             yield Convolutional(width // 2, width, 3)
             yield Shortcut()
+        inputs = width
 
 
 def head(inputs: int, width: int, classes: int) -> Iterator[nn.Module]:
@@ -84,12 +94,28 @@ class YOLOv3(nn.Module):
     """Images `(B, 3, H, W)`, sides multiples of 32, to the maps of the heads of strides s = 32, 16 and 8.
 
     Each is raw, before any sigmoid or anchor: `(B, 3 * (5 + classes), H/s, W/s)`.
+
+    Args:
+        classes: that the heads tell apart.
+        width: times this many channels in the backbone and the heads.
+        stages: channels (at width 1) and residual blocks of each stage, five unless the strides are to change;
+            the heads read the last three.
     """
 
-    def __init__(self, classes: int = 80):
+    def __init__(self, classes: int = 80, width: float = 1.0, stages: Stages = STAGES):
         super().__init__()
-        coarse, middle, fine = head(1024, 512, classes), head(768, 256, classes), head(384, 128, classes)
-        self.layers = nn.ModuleList([*backbone(), *coarse, *finer(512, 61), *middle, *finer(256, 36), *fine])
+        stages = scaled(stages, width)
+        (fine, _), (middle, _), (coarse, _) = stages[-3:]
+        ends = list(accumulate(1 + 3 * blocks for _, blocks in stages))
+        layers = [
+            *backbone(stages),
+            *head(coarse, coarse // 2, classes),
+            *finer(coarse // 2, ends[-2]),
+            *head(coarse // 4 + middle, middle // 2, classes),
+            *finer(middle // 2, ends[-3]),
+            *head(middle // 4 + fine, fine // 2, classes),
+        ]
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         outputs: list[Tensor] = []

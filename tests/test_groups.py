@@ -1,6 +1,7 @@
 """Groups: their units, where these lie, and golden listings of known architectures.
 
-After a change that is meant, write them anew with `GOLDEN=write pytest tests/test_groups.py`, and read the diff.
+After a change that is meant, write them anew with `GOLDEN=write pytest tests/test_groups.py tests/models`, and read the
+diff.
 """
 
 import os
@@ -39,6 +40,11 @@ MICROGRAPHS = [
         "se_gate",
     ],
     *["shared_head", "weight_in_series", "window_partition", "yolo_head"],
+]
+# Of models/, in small versions: tests/models/test_architectures.py.
+ARCHITECTURES = [
+    *["densenet_cifar", "googlenet_cifar", "mobilenetv2_cifar", "preresnet_cifar", "resnet_cifar", "vgg_cifar"],
+    "wrn_cifar",
 ]
 
 
@@ -217,6 +223,6 @@ def test_listing_of_a_model_from_the_wild(path: Path) -> None:
 
 
 def test_every_listing_belongs_to_a_test() -> None:
-    known = {*MICROGRAPHS, "resnet11", *(path.stem for path in CORPUS.glob("*.onnx"))}
+    known = {*MICROGRAPHS, *ARCHITECTURES, "resnet11", *(path.stem for path in CORPUS.glob("*.onnx"))}
     if CORPUS.is_dir():
         assert {path.stem for path in GOLDEN.glob("*.txt")} == known
