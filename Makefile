@@ -72,5 +72,5 @@ build/zoo/.ready: $(EXAM_VENV)/.ready
 $(EXAM_VENV)/.ready: pyproject.toml constraints.txt
 	@test -d $(EXAM) || { echo "no exam at $(EXAM); fix: make exam EXAM=<its folder>" >&2; exit 1; }
 	EXAM_VENV=$(EXAM_VENV) bash $(EXAM)/venv.sh
-	$(EXAM_VENV)/bin/python $(INSTALL) '.[cpu]'
+	$(EXAM_VENV)/bin/python $(INSTALL) '.[cpu,dev]'
 	@touch $@

@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "exam": {"type": Path, "default": EXAM, "help": "folder of the exam (oracle.py)"},
     "zoo": {"type": Path, "default": BUILD / "zoo", "help": "folder of the exam's exported models"},
     "corpus": {"type": Path, "default": EXAM.parent / "corpus", "help": "folder of trained models and corpus.json"},
+    "data": {"type": Path, "default": EXAM.parent / "data" / "cifar10", "help": "folder of CIFAR-10"},
 }
 
 

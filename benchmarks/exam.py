@@ -9,7 +9,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import chain, corpus, corruption, exam_exact, exam_speed, exam_torch_pruning, external
+from benchmarks import (
+    chain,
+    corpus,
+    corruption,
+    cpu_bed,
+    exam_exact,
+    exam_speed,
+    exam_torch_pruning,
+    external,
+    gate_budgets,
+    gate_overhead,
+    resume,
+    torch_exact,
+)
 from benchmarks.common import ARGUMENTS
 from benchmarks.record import RESULTS, Benchmark, Column, show
 
@@ -21,6 +34,11 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     exam_torch_pruning.BENCHMARK,
     chain.BENCHMARK,
     external.BENCHMARK,
+    torch_exact.BENCHMARK,
+    gate_budgets.BENCHMARK,
+    gate_overhead.BENCHMARK,
+    resume.BENCHMARK,
+    cpu_bed.BENCHMARK,
 )
 SUMMARY = Benchmark(
     name="checks",

@@ -144,13 +144,17 @@ class Record:
         return self.rows[name]
 
     def add_all(self, measures: Mapping[str, Callable[[], Row]], jobs: int) -> None:
-        """Measure rows in several processes; not for rows of times, which would disturb each other."""
+        """Measure rows in several processes; not for rows of times, which would disturb each other.
+
+        They end in the order in which they are given, after those that an earlier run of other ones left.
+        """
         new = {name: measure for name, measure in measures.items() if name not in self.rows}
         with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
             names = {pool.submit(measure): name for name, measure in new.items()}
             for future in as_completed(names):
                 self.add(names[future], future.result)
-        self.rows = {name: self.rows[name] for name in measures}
+        others = {name: row for name, row in self.rows.items() if name not in measures}
+        self.rows = others | {name: self.rows[name] for name in measures}
 
     def finish(self, checks: Sequence[Check]) -> int:
         """Write the checks, print everything, and return the exit code: 1 if a check failed."""

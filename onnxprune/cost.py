@@ -46,7 +46,8 @@ class Term:
         return result
 
 
-def _term(forms: Iterable[Form]) -> Term:
+def term(forms: Iterable[Form]) -> Term:
+    """The product of the counts of all forms."""
     forms = tuple(forms)
     free = tuple(f for f in forms if type(f) is not Fixed and next(atoms(f), None) is not None)
     return Term(prod(f.size for f in forms) // prod(f.size for f in free), free)
@@ -60,8 +61,8 @@ class CostModel:
         shapes = [
             trace.forms.get(n) or tuple(Fixed(d) for d in t.dims) for n, t in stored.items() if t.data_type in FLOATING
         ]
-        self.params = [_term(s) for s in shapes if 0 not in {f.size for f in s}]
-        self.macs = [_term(w.forms) for w in trace.work]
+        self.params = [term(s) for s in shapes if 0 not in {f.size for f in s}]
+        self.macs = [term(w.forms) for w in trace.work]
 
     def cost(self, kept: Mapping[Atom, int]) -> Cost:
         """The cost when `kept[a]` elements of every atom stay (all, for atoms it does not name)."""

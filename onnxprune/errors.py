@@ -33,6 +33,10 @@ class OutputError(OnnxPruneError):
     """The output path cannot be written."""
 
 
+class TrainingError(OnnxPruneError):
+    """A training diverged, or its checkpoint is damaged."""
+
+
 class VerificationError(OnnxPruneError):
     """The pruned model is not the masked original."""
 

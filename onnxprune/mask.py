@@ -83,14 +83,17 @@ class Mask:
 
 
 def structure(group: Group) -> str:
-    """A short hash of what a group is made and consumed by: shapes, not names or layouts."""
-    members = tuple(sorted([(m.makes, m.size, m.multiplicity) for m in group.members if m.makes]))
-    return _hash_of(group.size, members, len(group.consumers))
+    """A short hash of what a group is made and consumed by: sizes and numbers of layers, not names or layouts.
+
+    Nor biases, which a folded BatchNorm brings along.
+    """
+    made = tuple(sorted({(m.size, m.multiplicity) for m in group.members if m.makes}))
+    return _hash_of(group.size, made, len(group.producers), len(group.consumers))
 
 
 @lru_cache(maxsize=1024)
-def _hash_of(size: int, members: tuple[tuple[bool, int, int], ...], consumers: int) -> str:
-    return hashlib.sha256(repr((size, list(members), consumers)).encode()).hexdigest()[:12]
+def _hash_of(size: int, made: tuple[tuple[int, int], ...], producers: int, consumers: int) -> str:
+    return hashlib.sha256(repr((size, list(made), producers, consumers)).encode()).hexdigest()[:12]
 
 
 def make_mask(analysis: Analysis, kept: Mapping[str, np.ndarray], provenance: Mapping[str, Any]) -> Mask:
@@ -130,15 +133,24 @@ def read_mask(path: Path) -> Mask:
         raise MaskError(f"{path}: cannot read the mask: {error.strerror}", "check the path") from error
     except (ValueError, RecursionError) as error:
         raise MaskError(f"{path}: not JSON: {error}", "make it with `onnxprune mask`") from error
+    return parse_mask(content, str(path))
+
+
+def parse_mask(content: Any, where: str) -> Mask:
+    """The mask whose `to_json` gave this; `where` it comes from is named in errors.
+
+    Raises:
+        MaskError: it is no mask, or of another version.
+    """
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise MaskError(f'{path}: not a mask file (expected "format": "{FORMAT}")', "make it with `onnxprune mask`")
+        raise MaskError(f'{where}: not a mask file (expected "format": "{FORMAT}")', "make it with `onnxprune mask`")
     if content.get("version") != VERSION:
-        raise MaskError(f"{path}: mask version {content.get('version')}, expected {VERSION}", "make the mask again")
+        raise MaskError(f"{where}: mask version {content.get('version')}, expected {VERSION}", "make the mask again")
     try:
         groups = tuple(_read_group(entry) for entry in content["groups"])
         return Mask(str(content["fingerprint"]), groups, dict(content.get("provenance", {})))
     except (KeyError, TypeError, ValueError) as error:
-        raise MaskError(f"{path}: a damaged mask file ({error})", "make it with `onnxprune mask`") from error
+        raise MaskError(f"{where}: a damaged mask file ({error})", "make it with `onnxprune mask`") from error
 
 
 def _read_group(entry: Mapping[str, Any]) -> GroupMask:
@@ -170,6 +182,11 @@ def fit_mask(analysis: Analysis, mask: Mask) -> tuple[dict[Atom, np.ndarray], bo
         elif entry.removed:
             kept |= [(atom, units[start : start + atom.size]) for atom, start in group.first_units.items()]
     return kept, matched
+
+
+def removed_units(mask: Mask) -> np.ndarray:
+    """Which units a mask removes: bool, those of all groups one after the other."""
+    return ~np.concatenate([np.zeros(0, bool), *_kept_of_each(mask.groups)])
 
 
 def _kept_of_each(groups: Sequence[GroupMask]) -> Iterator[np.ndarray]:

@@ -1,13 +1,15 @@
-"""Which groups are up for pruning: one factor of every product, and the uncoupled ones on request."""
+"""Which groups are up for pruning: one factor of every product, and what the published strategies leave out."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from onnxprune.analysis import Analysis
 from onnxprune.groups import Group
 
 Factor = Literal["auto", "outer", "inner", "all"]
+Combine = Literal["max", "mean"]
 
 RESIZERS = {"Resize", "Upsample"}
 
@@ -44,3 +46,33 @@ def uncoupled_groups(analysis: Analysis) -> set[str]:
         if node.op in RESIZERS:
             resized |= analysis.groups_on(node.inputs[0])
     return {g.name for g in analysis.groups if len(g.producers) == 1 and g.name not in resized}
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """What is pruned by learnt scales, and how a unit of several ones is judged.
+
+    Attributes:
+        uncoupled_only: leave out groups that a sum, or an upsampling, binds.
+        combine: a unit of several scales has the largest of them (it stays if any layer wants it to: the union of
+            SlimYOLOv3), or their mean.
+        round_to: kept units are a multiple of this.
+    """
+
+    uncoupled_only: bool = False
+    combine: Combine = "max"
+    round_to: int = 1
+
+    def groups(self, analysis: Analysis) -> set[str]:
+        """Names of the groups that are pruned."""
+        names = {group.name for group in primary_groups(analysis)}
+        return names & uncoupled_groups(analysis) if self.uncoupled_only else names
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "uncoupled": Strategy(uncoupled_only=True),
+    "regular": Strategy(uncoupled_only=True, round_to=8),
+    "shortcut": Strategy(combine="mean"),
+    "slim": Strategy(),
+}
+"""Those of the published YOLOv3 pruners that remove channels; coupled ones go together in all of them."""

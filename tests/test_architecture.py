@@ -26,7 +26,7 @@ rules
 coupling groups
 cost repair folding
 analysis
-mask selection
+resources mask selection
 slicing surgery compare execution
 verify
 scores budget reconstruct

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onnxprune
-from onnxprune.budget import Limits
+from onnxprune.budget import Limits, rank
 from onnxprune.cost import Cost
 from onnxprune.errors import UsageError
+from onnxprune.mask import fit_mask
+from onnxprune.resources import resource_terms, usage
 from tests import counting
 from tests.micrographs import REGISTRY
 from tests.micrographs.build import batch_norm, weights
@@ -27,6 +29,7 @@ CHAIN = """
     y = Conv (u, w3)
 """
 ARRAYS = weights(w0=(24, 3, 3, 3), b0=(24,), w1=(10, 24, 1, 1), w2=(3, 10, 1, 1), w3=(5, 3, 1, 1))
+POOLED = weights(w0=(6, 3, 1, 1), w1=(4, 6, 1, 1), w2=(5, 4, 1, 1))
 IMAGE = "float[2, 3, 8, 8] x"
 
 
@@ -205,6 +208,94 @@ def matrices(sizes: list[int]) -> onnxprune.Model:
 def cost_by_hand(sizes: list[int]) -> int:
     ends = [7, *sizes, 5]
     return sum(a * b for a, b in pairwise(ends))
+
+
+# Other resources ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resource", ["channels", "volume"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_channels_and_volume_are_budgets_too(chain: onnxprune.Analysis, resource: str, share: float) -> None:
+    """All layers but the last; all have maps of one size, so that both resources are the same share."""
+    found = list(widths(onnxprune.choose(chain, target={resource: share})).values())  # type: ignore[dict-item]
+    assert sum(found) <= share * 37 < sum(found) + 1
+
+
+def test_volume_counts_maps(chain: onnxprune.Analysis) -> None:
+    whole = [usage(resource_terms(chain, resource), {}) for resource in ("channels", "volume")]
+    assert whole == [24 + 10 + 3, (24 + 10 + 3) * 2 * 8 * 8]
+    pooled = onnxprune.analyze(
+        model_of(
+            "a = Conv (x, w0)\np = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (a)\n"
+            "b = Conv (p, w1)\ny = Conv (b, w2)",
+            POOLED,
+            IMAGE,
+        )
+    )
+    counts = fit_mask(pooled, onnxprune.choose(pooled, keep=0.5))[0]
+    kept = {atom: int(units.sum()) for atom, units in counts.items()}
+    assert usage(resource_terms(pooled, "volume"), {}) == (6 * 64 + 4 * 16) * 2
+    assert usage(resource_terms(pooled, "volume"), kept) == (3 * 64 + 2 * 16) * 2
+
+
+# Ranking --------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(2, 12), min_size=1, max_size=4),
+    st.floats(0.02, 1),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.integers(0, 100),
+)
+def test_a_ranking_fills_its_budget(sizes: list[int], share: float, step: int, least: int, seed: int) -> None:
+    """It is never exceeded, no further step of any group fits, and of every group the best units stay."""
+    analysis, limits, rng = onnxprune.analyze(matrices(sizes)), Limits(step, least), np.random.default_rng(seed)
+    scores = {group.name: rng.integers(0, 20, group.size).astype(float) for group in analysis.groups}
+    whole = cost_by_hand(sizes)
+    try:
+        mask = rank(analysis, scores, {"params": share}, limits)
+    except UsageError as error:
+        narrowest = cost_by_hand([limits.floor(size) for size in sizes])
+        assert narrowest / whole > share and f"the least is params={narrowest / whole:.4f}" in error.what
+        return
+    found = list(widths(mask).values())
+    assert counting.params(cut(analysis, mask)) == cost_by_hand(found)
+    assert cost_by_hand(found) / whole <= share
+    assert all(w == size or (w >= least and w % step == 0) for w, size in zip(found, sizes, strict=True))
+    for k, (width, size) in enumerate(zip(found, sizes, strict=True)):
+        assert width == size or cost_by_hand([*found[:k], min(size, width + step), *found[k + 1 :]]) / whole > share
+    for group in mask.groups:
+        stay, go = scores[group.name][group.kept], scores[group.name][~group.kept]
+        assert not len(go) or stay.min() >= go.max()
+
+
+def test_the_lowest_scores_of_all_groups_go_first(chain: onnxprune.Analysis) -> None:
+    scores = {"w0": np.arange(24.0), "w1": np.arange(10.0) + 100, "w2": np.arange(3.0) + 100}
+    mask = rank(chain, scores, {"channels": 0.5})
+    assert widths(mask) == {"w0": 5, "w1": 10, "w2": 3}
+    assert mask.groups[0].removed == ((0, 19),)
+
+
+def test_groups_without_scores_stay_whole(chain: onnxprune.Analysis) -> None:
+    mask = rank(chain, {"w1": np.zeros(10)}, {"params": 0.8}, provenance={"method": "taste"})
+    assert {name for name, width in widths(mask).items() if width == {"w0": 24, "w1": 10, "w2": 3}[name]} == {
+        "w0",
+        "w2",
+    }
+    told = {"method": "taste", "target": {"params": 0.8}, "round_to": 1, "min_keep": 1}
+    assert mask.provenance == told
+
+
+def test_every_budget_of_a_ranking_is_met(chain: onnxprune.Analysis) -> None:
+    scores = {group.name: np.linspace(0, 1, group.size) for group in chain.groups}
+    target = {"macs": 0.5, "params": 0.6, "volume": 0.45}
+    mask = rank(chain, scores, target)  # type: ignore[arg-type]
+    counts = {atom: int(units.sum()) for atom, units in fit_mask(chain, mask)[0].items()}
+    terms = {name: resource_terms(chain, name) for name in target}  # type: ignore[arg-type]
+    assert all(usage(terms[name], counts) <= share * usage(terms[name], {}) for name, share in target.items())
+    assert not any(group.removed for group in rank(chain, scores, {"macs": 1}).groups)
 
 
 # Refusals -------------------------------------------------------------------------------------------------------

@@ -237,20 +237,29 @@ def test_a_folded_norm_is_matched_by_structure(analysis: onnxprune.Analysis) -> 
 
 
 OTHERS = {
-    "more units": (weights(w0=(9, 3, 1, 1), b0=(9,), w1=(6, 9, 1, 1)), r"group 'w0' \(8 units\) does not fit .*\(9"),
-    "no bias": ({}, r"its group 'w0' \(8 units\) does not fit the model's group 'w0' \(8 units\)"),
+    "more units": (
+        model_of(BODY, ARRAYS | weights(w0=(9, 3, 1, 1), b0=(9,), w1=(6, 9, 1, 1)), IMAGE),
+        r"group 'w0' \(8 units\) does not fit .*\(9",
+    ),
+    "another reader": (
+        model_of(BODY.replace("t = Sigmoid (c)", "z = Conv (s, w1)\nu = Add (c, z)\nt = Sigmoid (u)"), ARRAYS, IMAGE),
+        r"its group 'w0' \(8 units\) does not fit the model's group 'w0' \(8 units\)",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_masks_for_other_models(kind: str, analysis: onnxprune.Analysis) -> None:
-    changed, message = OTHERS[kind]
-    body = BODY if changed else BODY.replace("x, w0, b0", "x, w0")
-    other = onnxprune.analyze(
-        model_of(body, {k: v for k, v in (ARRAYS | changed).items() if changed or k != "b0"}, IMAGE)
-    )
+    model, message = OTHERS[kind]
     with pytest.raises(MaskError, match=f"the mask is for another model: .*{message}"):
-        fit_mask(other, random_mask(analysis, 0))
+        fit_mask(onnxprune.analyze(model), random_mask(analysis, 0))
+
+
+def test_a_bias_more_or_less_is_the_same_network(analysis: onnxprune.Analysis) -> None:
+    """A folded BatchNorm adds one to a convolution that had none."""
+    bare = model_of(BODY.replace("x, w0, b0", "x, w0"), {k: v for k, v in ARRAYS.items() if k != "b0"}, IMAGE)
+    _, by_structure = fit_mask(onnxprune.analyze(bare), random_mask(analysis, 0))
+    assert by_structure
 
 
 @pytest.mark.parametrize("groups", [0, 1, 3])

@@ -8,13 +8,16 @@ from onnxprune.cli.analyze import analyze
 from onnxprune.cli.application import Application
 from onnxprune.cli.apply import apply
 from onnxprune.cli.bench import bench
+from onnxprune.cli.chipnet import chipnet
+from onnxprune.cli.finetune import finetune
 from onnxprune.cli.mask import mask
 from onnxprune.cli.prune import prune
+from onnxprune.cli.slim import slim
 from onnxprune.cli.verify import verify
 
 __all__ = ["application", "main"]
 
-VERBS = (prune, analyze, mask, apply, verify, bench)
+VERBS = (prune, analyze, mask, apply, verify, bench, slim, chipnet, finetune)
 
 
 @click.group(cls=Application, context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,6 +37,10 @@ def application() -> None:
       onnxprune apply model.onnx --mask mask.json -o small.onnx
       onnxprune verify model.onnx small.onnx --mask mask.json
       onnxprune bench model.onnx small.onnx
+    While training, in PyTorch (here on shipped digits):
+      onnxprune slim --epochs 4 --prune-at 2 --target macs=0.5 -o slim
+      onnxprune chipnet --soft-epochs 2 --epochs 2 --target params=0.5 -o chip
+      onnxprune finetune --mask slim/mask.json --epochs 2 -o fine
 
     Every verb explains itself with --help and answers programs with --json. The exit status is 0 when the work is
     done, 1 when a check failed, 2 when an option or a file is not as it should be.

@@ -6,12 +6,13 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import click
 
 from onnxprune.cli.output import Output
 from onnxprune.errors import UsageError
+from onnxprune.resources import Resource
 from onnxprune.scores import SCORES
 from onnxprune.selection import Factor
 
@@ -58,7 +59,7 @@ class Selection:
     """What `onnxprune.choose` takes beside the analysis."""
 
     keep: float | None
-    target: Mapping[Literal["macs", "params"], float]
+    target: Mapping[Resource, float]
     score: str
     seed: int
     round_to: int
@@ -99,19 +100,21 @@ def bundled(name: str, kind: type, *options: Decorator) -> Decorator:
 choosing = functools.partial(option, section="What to remove", show_default=True)
 limiting = functools.partial(option, section="Limits", show_default=True)
 
+target = choosing(
+    "--target",
+    type=Assignment(click.FLOAT),
+    multiple=True,
+    callback=as_mapping,
+    metavar="NAME=SHARE",
+    help="Rank the units of all groups together and remove the fewest so that the whole is at most this share: "
+    "macs=0.5, params=0.5, channels=0.5 or volume=0.5 (elements of the layers' outputs). Several are all met.",
+)
+
 selection = bundled(
     "selection",
     Selection,
     choosing("--keep", type=float, help="Keep this share of the units of every group (0 to 1). Give this or --target."),
-    choosing(
-        "--target",
-        type=Assignment(click.FLOAT),
-        multiple=True,
-        callback=as_mapping,
-        metavar="NAME=SHARE",
-        help="Rank the units of all groups together and remove the fewest so that the whole cost is at most this "
-        "share: macs=0.5 or params=0.5. Several targets are all met.",
-    ),
+    target,
     choosing(
         "--score",
         type=click.Choice(list(SCORES)),

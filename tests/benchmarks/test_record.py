@@ -50,6 +50,13 @@ def test_rows_from_several_processes_stand_in_order(tmp_path: Path) -> None:
     assert record.rows["c"]["failure"] == "ValueError: a.onnx: broken"
 
 
+def test_a_run_of_some_rows_keeps_the_others(tmp_path: Path) -> None:
+    Record(BENCHMARK, {}, tmp_path).add_all({"a": partial(dict, seconds=1.0)}, jobs=1)
+    record = Record(BENCHMARK, {}, tmp_path).resume()
+    record.add_all({"b": partial(dict, seconds=2.0)}, jobs=1)
+    assert list(record.rows) == ["a", "b"] and record.column("seconds") == [1.0, 2.0]
+
+
 @pytest.mark.parametrize("passed", [True, False])
 def test_the_exit_code_is_that_of_the_checks(passed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = Record(BENCHMARK, {}, tmp_path)

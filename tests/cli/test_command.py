@@ -1,5 +1,6 @@
 """The command as a process: help, exit statuses, errors nobody foresaw, interrupts, pipes, terminals."""
 
+import json
 import os
 import pty
 import re
@@ -10,9 +11,13 @@ from importlib.metadata import version
 
 import onnx
 import pytest
+import torch
 from click.testing import CliRunner
 
+import onnxprune
 from onnxprune.cli import VERBS, application
+from onnxprune.torch.binding import bind
+from onnxprune.torch.tasks import Digits
 from tests.cli.conftest import contents, network
 
 COMMAND = [sys.executable, "-m", "onnxprune.cli"]
@@ -27,7 +32,8 @@ def test_help_lists_all_verbs_the_whole_job_first(run):
         done = run(*words)
         assert done.exit_code == 0
         listed = re.findall(r"^  (\w+)  +\S", done.stdout.partition("Commands:")[2], re.M)
-        assert listed == NAMES == ["prune", "analyze", "mask", "apply", "verify", "bench"]
+        assert listed == NAMES
+        assert NAMES == ["prune", "analyze", "mask", "apply", "verify", "bench", "slim", "chipnet", "finetune"]
         assert "..." not in done.stdout.partition("Commands:")[2]
 
 
@@ -47,14 +53,31 @@ def test_help_teaches(verb):
     assert all(param.help for param in verb.params if param.param_type_name == "option")
 
 
+TRAINING = ("slim", "chipnet", "finetune")
+BRIEFLY = {"bench": ["--seconds", "0"]} | {name: ["--until", "0"] for name in TRAINING}
+
+
+def prepare_training(folder):
+    """The task, weights and mask that the examples name."""
+    (folder / "task.py").write_text("from onnxprune.torch.tasks import Digits as Cifar\n")
+    (folder / "dense").mkdir()
+    net = Digits().model()
+    for path in (folder / "best.pt", folder / "dense" / "best.pt"):
+        torch.save(net.state_dict(), path)
+    mask = onnxprune.choose(bind(net, Digits().example()).analysis, keep=0.5)
+    (folder / "mask.json").write_text(json.dumps(mask.to_json()))
+
+
 @pytest.mark.parametrize("verb", VERBS, ids=NAMES)
 def test_the_examples_of_the_help_run(verb, run, folder):
     onnx.save(network(width=32, second=32), folder / "model.onnx")
     run("prune", "model.onnx", "--keep", 0.5, "-o", "small.onnx", "--save-mask", "mask.json")
+    if verb.name in TRAINING:
+        prepare_training(folder)
     help = CliRunner().invoke(application, [verb.name, "--help"]).stdout
     for line in re.findall(rf"^    onnxprune ({verb.name} .*)$", help, re.M):
         words = [word.strip("'") for word in line.partition(" |")[0].split()]
-        words += ["--seconds", "0"] if verb.name == "bench" else []
+        words += BRIEFLY.get(verb.name, [])
         done = run(*words)
         assert done.exit_code == 0, f"{line}: {done.output}"
 

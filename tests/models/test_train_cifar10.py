@@ -26,6 +26,14 @@ def recipe(checkpoint: Path, *epochs: int) -> Namespace:
     return Namespace(checkpoint=checkpoint, small=1, side=24, shift=4, seed=0, **steps)
 
 
+def test_images_and_labels_are_read_from_a_folder(tmp_path: Path, images: Tensor) -> None:
+    records = torch.cat([torch.arange(len(images), dtype=torch.uint8)[:, None] % 10, images.flatten(1)], 1)
+    for name in ("test_batch", *(f"data_batch_{k}" for k in range(1, 6))):
+        (tmp_path / f"{name}.bin").write_bytes(records.numpy().tobytes())
+    got, labels = cifar10.load(tmp_path, "test")
+    assert torch.equal(got, images) and labels.tolist() == [k % 10 for k in range(len(images))]
+
+
 def test_first_filters_whiten(images: Tensor) -> None:
     model, x = resnet11(), cifar10.normalize(images)
     model.whiten(x)

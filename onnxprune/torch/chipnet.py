@@ -1,0 +1,214 @@
+"""ChipNet: gates that training drives to zero or one, within a budget (Tiwari et al. 2021, arXiv 2102.07156).
+
+A unit's gate is `z = heaviside(logistic(psi))`, both getting steeper epoch by epoch; the loss has a term for gates that
+are neither open nor shut, and one for the distance to the budget. Unlike the released code, gates sit on the consumers
+of any architecture, the budget counts what physically stays, and of the thresholds tried the last that meets the budget
+is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from onnxprune.budget import Limits, rank
+from onnxprune.errors import UsageError
+from onnxprune.mask import Mask, parse_mask, removed_units
+from onnxprune.resources import Resource
+from onnxprune.selection import primary_groups
+from onnxprune.torch.binding import Binding
+from onnxprune.torch.budgets import Usage
+from onnxprune.torch.consumers import first_units
+from onnxprune.torch.gates import Gated
+from onnxprune.torch.hooks import Hook
+from onnxprune.torch.run import Run
+
+_ANY = Limits()
+EPOCHS = 20
+"""Of the published soft pruning."""
+INITIAL = 0.01
+"""psi starts uniform between 0 and this: with the first beta and gamma the gates start at 0.7."""
+
+
+def logistic(psi: Tensor, beta: float) -> Tensor:
+    """`1 / (1 + exp(-beta * psi))` (equation 1, with psi0 = 0)."""
+    return torch.sigmoid(beta * psi)
+
+
+def heaviside(smooth: Tensor, gamma: float) -> Tensor:
+    """`1 - exp(-gamma * s) + s * exp(-gamma)`: the identity at gamma = 0, a step at infinity (equation 2)."""
+    return 1 - torch.exp(-gamma * smooth) + smooth * math.exp(-gamma)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How steep the curves are, epoch by epoch.
+
+    Attributes:
+        epoch: counted from 0; of a training shorter than `EPOCHS`, stretched to it.
+    """
+
+    epoch: float
+
+    @property
+    def beta(self) -> float:
+        """Of the logistic curve: from 1, +0.02 an epoch, up to 6."""
+        return min(6.0, 1 + 0.02 * self.epoch)
+
+    @property
+    def gamma(self) -> float:
+        """Of the Heaviside curve: from 2, times the root of 2 an epoch, up to 256."""
+        return min(256.0, 2 * math.sqrt(2) ** self.epoch)
+
+    @property
+    def tau(self) -> float:
+        """Of the rounding of gates in the budget: from 10, +5 an epoch, up to 60."""
+        return min(60.0, 10 + 5.0 * self.epoch)
+
+
+class ChipGates(Gated):
+    """A module with ChipNet's gates: `gates` holds psi.
+
+    Attributes:
+        course: how steep the gates are at present.
+        open: units that have no gate, such as one factor of an axis that is a product: bool `(units,)`.
+        hard: gates of zeros and ones that stand in for the soft ones, or None.
+    """
+
+    open: Tensor
+
+    def __init__(self, module: nn.Module, binding: Binding):
+        self.course, self.hard = Course(0), None
+        super().__init__(module, binding)
+
+    hard: Tensor | None
+
+    def rebind(self, binding: Binding) -> None:
+        """Take up the structure of the module as it is now, with new gates."""
+        super().rebind(binding)
+        names = {g.name for g in primary_groups(binding.analysis)} - self.consumption.open.keys()
+        gated = np.concatenate(
+            [np.zeros(0, bool)] + [np.full(g.size, g.name in names) for g in binding.analysis.groups]
+        )
+        self.register_buffer("open", torch.from_numpy(~gated).to(self.gates.device), persistent=False)
+        self.gates.data = self.gates.new_empty(len(gated)).uniform_(0, INITIAL)
+
+    def smooth(self) -> Tensor:
+        """The logistic curve of psi: `(units,)`."""
+        return logistic(self.gates, self.course.beta)
+
+    def values(self) -> Tensor:
+        """The gates: `(units,)`."""
+        if self.hard is not None:
+            return self.hard
+        return torch.where(self.open, 1.0, heaviside(self.smooth(), self.course.gamma))
+
+    @contextlib.contextmanager
+    def hardened(self, mask: Mask) -> Iterator[None]:
+        """With gates of ones for what a mask keeps and of zeros for what it removes."""
+        self.hard = torch.from_numpy(~removed_units(mask)).to(self.gates)
+        try:
+            yield
+        finally:
+            self.hard = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the loss terms, published: 10 for crispness, 30 for the budget (45 for the 10 % channel budget)."""
+
+    crispness: float = 10.0
+    budget: float = 30.0
+
+
+class ChipNet(Hook):
+    """Soft pruning: learns the gates, and keeps the mask that did best on the validation data.
+
+    Attributes:
+        network: in training.
+        usage: the share of the resource as a function of gates.
+        target: the share that is not to be exceeded.
+        mask: the best so far, or None before the first epoch ends.
+        best: its figure.
+    """
+
+    def __init__(
+        self,
+        network: ChipGates,
+        resource: Resource,
+        target: float,
+        weights: Weights = Weights(),
+        limits: Limits = _ANY,
+        lr: float | None = None,
+    ):
+        if resource not in get_args(Resource) or not 0 < target <= 1:
+            raise UsageError(
+                f"ChipNet: budget {resource}={target}",
+                f"expected a share in (0, 1] of one of {', '.join(get_args(Resource))}",
+            )
+        self.network, self.resource, self.target = network, resource, target
+        self.weights, self.limits, self.lr = weights, limits, lr
+        self.usage = Usage(network.binding.analysis, resource).to(network.gates.device)
+        self.mask: Mask | None = None
+        self.best = -math.inf
+        self._kept: dict[str, Tensor] = {}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The gates, without weight decay."""
+        group: dict[str, Any] = {"params": [self.network.gates], "weight_decay": 0.0}
+        return [group if self.lr is None else group | {"lr": self.lr}]
+
+    def penalty(self) -> Tensor:
+        """Crispness, and the squared distance to the budget."""
+        network, course = self.network, self.network.course
+        gates = network.values()
+        crispness = torch.where(network.open, 0.0, network.smooth() - gates).square().mean()
+        rounded = torch.sigmoid(course.tau * (gates - 0.5))
+        share = self.usage(torch.where(network.open, 1.0, rounded))
+        return self.weights.crispness * crispness + self.weights.budget * (share - self.target) ** 2
+
+    @torch.no_grad()
+    def after_epoch(self, run: Run) -> Mapping[str, float]:
+        """Prune hard, evaluate, keep the best, go on with softer gates that are steeper."""
+        gates = self.network.values()
+        undecided = (gates > 0.1) & (gates < 0.9)
+        figures = {"soft share": float(self.usage(gates)), "undecided": float(undecided.float().mean())}
+        mask = self.harden()
+        with self.network.hardened(mask):
+            figures["hard score"] = run.evaluate("validation", self.network)
+        if figures["hard score"] > self.best:
+            self.mask, self.best = mask, figures["hard score"]
+            self._kept = {name: t.clone() for name, t in self.network.module.state_dict().items()}
+        self.network.course = Course(run.epoch * max(1.0, EPOCHS / run.recipe.epochs))
+        return figures
+
+    def restore(self) -> None:
+        """Give the module the weights that the best mask was found with."""
+        self.network.module.load_state_dict(self._kept)
+
+    def harden(self) -> Mask:
+        """The mask of the largest gates that meets the budget."""
+        analysis = self.network.binding.analysis
+        first, _ = first_units(analysis)
+        gates, shut = self.network.gates.detach().cpu().numpy(), ~self.network.open.cpu().numpy()
+        scores = {g.name: gates[first[g.name] : first[g.name] + g.size] for g in analysis.groups if shut[first[g.name]]}
+        how = {"method": "chipnet", "epoch": self.network.course.epoch}
+        return rank(analysis, scores, {self.resource: self.target}, self.limits, how)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curves' epoch, the best mask and its weights."""
+        mask = None if self.mask is None else self.mask.to_json()
+        return {"epoch": self.network.course.epoch, "best": self.best, "mask": mask, "weights": self._kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as before."""
+        self.network.course = Course(state["epoch"])
+        self.best, self._kept = state["best"], state["weights"]
+        self.mask = None if state["mask"] is None else parse_mask(state["mask"], "checkpoint")

@@ -1,0 +1,102 @@
+"""From torch to files: the network as ONNX, its mask, and the pruned model with its certificate."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from onnxprune import api
+from onnxprune.analysis import analyze
+from onnxprune.cost import Cost
+from onnxprune.errors import UsageError
+from onnxprune.graph import Model
+from onnxprune.mask import Mask
+from onnxprune.report.files import document, write_text
+from onnxprune.torch import checkpoint
+from onnxprune.torch.binding import Binding
+from onnxprune.torch.export import Example, export, on_cpu
+from onnxprune.torch.filling import filled
+from onnxprune.torch.gates import Gated
+from onnxprune.verify import Certificate
+
+DENSE, MASK, PRUNED, TRAINED = "dense.onnx", "mask.json", "pruned.onnx", "trained.onnx"
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """What the files of a pruning say.
+
+    Attributes:
+        before, after: costs of the network.
+        certificate: that the pruned model is the masked dense one.
+    """
+
+    before: Cost
+    after: Cost
+    certificate: Certificate
+
+
+def hand_over(network: nn.Module, binding: Binding, mask: Mask, folder: Path) -> HandOver:
+    """Write the dense network, the mask and the pruned model, which is proven first.
+
+    Args:
+        network: as it is just before it loses the mask's units; gates are multiplied in.
+        binding: of the network.
+        mask: for it.
+        folder: where `dense.onnx`, `mask.json` and `pruned.onnx` go.
+
+    Raises:
+        VerificationError: the pruned model is not the masked dense one.
+        OutputError: a file cannot be written.
+    """
+    plain = copy.deepcopy(network).fold() if isinstance(network, Gated) else network
+    dense = filled(binding, plain)
+    analysis = analyze(dense)
+    pruned = api.apply(dense, mask, verify=False, analysis=analysis)
+    certificate = api.verify(dense, pruned, mask, analysis=analysis)
+    certificate.raise_for_failure()
+    api.save(dense, folder / DENSE)
+    write_text(folder / MASK, document(mask.to_json()))
+    api.save(pruned, folder / PRUNED)
+    return HandOver(analysis.cost, analyze(pruned).cost, certificate)
+
+
+def export_trained(network: nn.Module, example: Example, folder: Path) -> Cost:
+    """Write the trained network as `trained.onnx`; its cost.
+
+    Raises:
+        ModelError: it cannot be exported.
+        OutputError: the file cannot be written.
+    """
+    plain = copy.deepcopy(network).cpu()
+    model = Model(export(plain.fold() if isinstance(plain, Gated) else plain, on_cpu(example)))
+    api.save(model, folder / TRAINED)
+    return analyze(model).cost
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Give a network the weights of a checkpoint of ours (`best.pt`, `last.pt`) or of a state dict.
+
+    Raises:
+        UsageError: the file is missing, or its weights are another network's; names the first difference.
+        TrainingError: it is damaged, or holds what could run code.
+    """
+    content: Any = checkpoint.read(path, own=False)
+    state = content["model"] if "format" in content else content
+    own = network.state_dict()
+    for name, tensor in own.items():
+        if name not in state or not isinstance(state[name], torch.Tensor):
+            raise UsageError(f"{path}: has no tensor {name!r}", "take weights of this very network")
+        if state[name].shape != tensor.shape:
+            raise UsageError(
+                f"{path}: tensor {name!r} has shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}",
+                "take weights of this very network; those of a pruned one need its mask",
+            )
+    if unknown := sorted(state.keys() - own.keys()):
+        raise UsageError(f"{path}: the network has no tensor {unknown[0]!r}", "take weights of this very network")
+    network.load_state_dict(state)

@@ -1,0 +1,133 @@
+"""The whole jobs on the shipped digits: files, figures, resuming; and that what is pruned is proven."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import onnxprune
+from onnxprune.errors import TrainingError, UsageError
+from onnxprune.execution import run as run_onnx
+from onnxprune.mask import read_mask, removed_units
+from onnxprune.torch.forecast import FixedEpoch
+from onnxprune.torch.handover import load_weights
+from onnxprune.torch.methods import Chips, Place, Slimming, chip, fine_tune, slim
+from onnxprune.torch.recipe import Recipe
+from onnxprune.torch.task import Accuracy
+from onnxprune.torch.tasks import Digits
+
+FAST = Recipe(2, batch=256, lr=0.05)
+
+
+@pytest.fixture(scope="module")
+def slimmed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slim")
+    outcome = slim(Digits(), FAST, Slimming({"macs": 0.5}, FixedEpoch(1), strength=1e-3), Place(folder))
+    return folder, outcome
+
+
+@pytest.fixture(scope="module")
+def chipped(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chip")
+    soft = Recipe(2, batch=256, lr=1e-3, optimizer="adamw", schedule="constant")
+    return folder, chip(Digits(), soft, FAST, Chips("macs", 0.5, lr=0.1), Place(folder))
+
+
+@pytest.fixture(params=["slimmed", "chipped"])
+def job(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_the_mask_is_proven_on_the_files(job):
+    folder, outcome = job
+    dense, pruned = (onnxprune.load(folder / name) for name in ("dense.onnx", "pruned.onnx"))
+    certificate = onnxprune.verify(dense, pruned, read_mask(folder / "mask.json"))
+    assert certificate.exact and outcome.figures["pruned"]["certificate"]["exact"]
+    costs = outcome.figures["pruned"]["cost"]
+    assert costs["after"]["macs"] <= 0.5 * costs["before"]["macs"]
+
+
+def test_the_trained_network_is_small_and_exported(job):
+    folder, outcome = job
+    assert outcome.finished and 0 <= outcome.figures["test"] <= 1
+    trained = onnxprune.analyze(onnxprune.load(folder / "trained.onnx"))
+    assert trained.cost.params == outcome.figures["cost"]["params"]
+    assert trained.cost.macs <= 0.5 * outcome.figures["pruned"]["cost"]["before"]["macs"]
+    assert json.loads((folder / "outcome.json").read_text())["test"] == outcome.figures["test"]
+
+
+def test_pictures_are_drawn(slimmed, chipped):
+    assert {path.name for path in slimmed[0].glob("*.png")} == {"agreement.png", "scales.png", "widths.png"}
+    assert {path.name for path in chipped[0].glob("*.png")} == {"curves.png", "gates.png", "widths.png"}
+
+
+def test_forecasts_are_compared_with_the_selection(slimmed):
+    content = json.loads((slimmed[0] / "agreement.json").read_text())
+    assert content["epochs"] == [1] and set(content["by_forecaster"]) == {"last", "sma", "ema", "holt"}
+    # After one epoch every forecaster says the same, and what was removed is that but for the carriers.
+    assert len({values[0] for values in content["by_forecaster"].values()}) == 1
+    assert content["chance"][0] < content["by_forecaster"]["last"][0] <= 1
+    assert 0.2 < content["macs saved"] < 0.3
+
+
+def test_constants_are_folded_within_the_target(slimmed):
+    folder, outcome = slimmed
+    dense = onnxprune.analyze(onnxprune.load(folder / "dense.onnx"))
+    scales = [n.inputs[1] for n in dense.trace.graph.nodes if n.op == "BatchNormalization"]
+    mask = read_mask(folder / "mask.json")
+    zeros = sum(int((dense.trace.graph.array(name) == 0).sum()) for name in scales)
+    assert zeros >= removed_units(mask).sum()
+    assert outcome.figures["pruned"]["certificate"]["error"] < 1e-5
+
+
+def test_the_exported_network_computes_what_torch_computes(slimmed):
+    folder, outcome = slimmed
+    inputs, targets = Digits().data("test").__getitems__(list(range(100)))
+    logits = run_onnx(onnxprune.load(folder / "trained.onnx"), [{"input": inputs.numpy()}])[0][0]
+    hits = np.mean(logits.argmax(1) == targets.numpy())
+    assert abs(hits - outcome.figures["test"]) < 0.15  # of 100 of the 359 images
+
+
+def test_a_finished_job_can_be_asked_again(chipped):
+    folder, outcome = chipped
+    soft = Recipe(2, batch=256, lr=1e-3, optimizer="adamw", schedule="constant")
+    again = chip(Digits(), soft, FAST, Chips("macs", 0.5, lr=0.1), Place(folder, resume=True))
+    assert again.figures["test"] == outcome.figures["test"]
+
+
+def test_a_stopped_job_says_so(tmp_path):
+    assert not fine_tune(Digits(), FAST, Place(tmp_path, until=0.0)).finished
+    assert not (tmp_path / "outcome.json").exists()
+
+
+def test_a_mask_from_another_job_makes_the_network_small(slimmed, tmp_path):
+    folder, outcome = slimmed
+    tuned = fine_tune(Digits(), FAST, Place(tmp_path), folder / "mask.json")
+    assert tuned.figures["cost"] == outcome.figures["cost"]
+
+
+def test_weights_are_taken_over(slimmed, tmp_path):
+    torch.manual_seed(5)
+    net = Digits().model()
+    torch.save(net.state_dict(), tmp_path / "w.pt")
+    other = Digits().model()
+    load_weights(other, tmp_path / "w.pt")
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_weights_of_another_network_are_refused(slimmed, tmp_path):
+    with pytest.raises(UsageError, match=r"tensor '0\.weight' has shape"):
+        load_weights(Digits().model(), slimmed[0] / "best.pt")
+    torch.save({"x": torch.zeros(1)}, tmp_path / "w.pt")
+    with pytest.raises(UsageError, match=r"has no tensor '0\.weight'"):
+        load_weights(Digits().model(), tmp_path / "w.pt")
+    torch.save(Digits().model().state_dict() | {"extra": torch.zeros(1)}, tmp_path / "w.pt")
+    with pytest.raises(UsageError, match="the network has no tensor 'extra'"):
+        load_weights(Digits().model(), tmp_path / "w.pt")
+
+
+def test_weights_that_could_run_code_are_refused(tmp_path):
+    torch.save({"model": Accuracy()}, tmp_path / "w.pt")
+    with pytest.raises(TrainingError, match="could run code"):
+        load_weights(Digits().model(), tmp_path / "w.pt")
