@@ -24,7 +24,7 @@ from onnxprune.torch.binding import Binding, bind
 from onnxprune.torch.constants import fold_constants
 from onnxprune.torch.filling import filled
 from onnxprune.torch.gates import Gated
-from onnxprune.torch.shrink import shrink
+from onnxprune.torch.shrinking import shrink
 
 LIMIT = 1e-4
 SEEDS = (0, 1, 2)

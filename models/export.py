@@ -5,12 +5,13 @@ BatchNorms, and to find `layer1.0.conv1.weight` under that name. (Tensors of equ
 network's BatchNorm statistics are, still become one.)
 """
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+import onnx
 from torch import Tensor, nn
+
+from onnxprune.torch import exporting
 
 
 def export(
@@ -26,20 +27,4 @@ def export(
         outputs: names of the graph's outputs, in the order in which `forward` returns them.
         opset: version of the ONNX operators.
     """
-    training = model.training
-    with warnings.catch_warnings():
-        # TorchScript is the one exporter that keeps every name; torch calls it deprecated at every use.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            model.eval(),
-            (example,),
-            path,
-            opset_version=opset,
-            dynamo=False,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
-            training=torch.onnx.TrainingMode.PRESERVE,
-            do_constant_folding=False,
-        )
-    model.train(training)
+    onnx.save(exporting.export(model, example, inputs=tuple(inputs), outputs=tuple(outputs), opset=opset), path)

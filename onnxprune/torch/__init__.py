@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnxprune.torch.binding import Binding, bind
     from onnxprune.torch.chipnet import ChipGates, ChipNet
-    from onnxprune.torch.export import export
+    from onnxprune.torch.exporting import export
     from onnxprune.torch.filling import filled
     from onnxprune.torch.gates import Gated
     from onnxprune.torch.hooks import Hook
     from onnxprune.torch.loop import train
     from onnxprune.torch.recipe import Recipe
     from onnxprune.torch.scales import Scales
-    from onnxprune.torch.shrink import shrink
+    from onnxprune.torch.shrinking import shrink
     from onnxprune.torch.slimming import PruneOnce, Sparsity
     from onnxprune.torch.task import Accuracy, Metric, Task
 
@@ -36,9 +36,9 @@ _HOMES = {
     "Sparsity": "slimming",
     "Task": "task",
     "bind": "binding",
-    "export": "export",
+    "export": "exporting",
     "filled": "filling",
-    "shrink": "shrink",
+    "shrink": "shrinking",
     "train": "loop",
 }
 

@@ -15,7 +15,7 @@ from onnxprune.errors import ModelError
 from onnxprune.forms import Atom, atoms
 from onnxprune.graph import Model
 from onnxprune.groups import Group, unit_index
-from onnxprune.torch.export import Example, Mode, distinct, export, on_cpu
+from onnxprune.torch.exporting import Example, Mode, distinct, export, on_cpu
 from onnxprune.torch.matching import Place, Places, match
 from onnxprune.torch.norms import batch_norms, scale_names
 

@@ -26,7 +26,7 @@ from onnxprune.mask import Mask, fit_mask, make_mask
 from onnxprune.torch.binding import Binding
 from onnxprune.torch.consumers import consumption
 from onnxprune.torch.gates import Gated
-from onnxprune.torch.shrink import _tensors, difference
+from onnxprune.torch.shrinking import _tensors, difference
 
 TOLERANCE = 1e-5  # the largest difference that folding may make, relative to the output's range
 STILL = 1e-9  # what counts as constant, and as zero, relative to all that a layer receives (in double precision)

@@ -13,7 +13,7 @@ from onnxprune.errors import ModelError
 from onnxprune.graph import Model
 from onnxprune.tensors import stored_tensors
 from onnxprune.torch.binding import Binding, named_tensors
-from onnxprune.torch.export import EXPORTERS
+from onnxprune.torch.exporting import EXPORTERS
 from onnxprune.torch.matching import Place
 
 _KEEPING = "bind with mode=" + " or ".join(repr(mode) for mode, exporter in EXPORTERS.items() if exporter.keeps_names)

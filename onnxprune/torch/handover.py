@@ -19,7 +19,7 @@ from onnxprune.mask import Mask
 from onnxprune.report.files import document, write_text
 from onnxprune.torch import checkpoint
 from onnxprune.torch.binding import Binding
-from onnxprune.torch.export import Example, export, on_cpu
+from onnxprune.torch.exporting import Example, export, on_cpu
 from onnxprune.torch.filling import filled
 from onnxprune.torch.gates import Gated
 from onnxprune.verify import Certificate

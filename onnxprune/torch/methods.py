@@ -35,7 +35,7 @@ from onnxprune.torch.loop import train
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.run import Run
 from onnxprune.torch.scales import Scales
-from onnxprune.torch.shrink import shrink
+from onnxprune.torch.shrinking import shrink
 from onnxprune.torch.slimming import Method, PruneOnce, Sparsity
 from onnxprune.torch.task import Task
 

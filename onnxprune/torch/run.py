@@ -193,7 +193,7 @@ class Run:
         """
         from onnxprune.torch.binding import bind
         from onnxprune.torch.gates import Gated
-        from onnxprune.torch.shrink import shrink
+        from onnxprune.torch.shrinking import shrink
 
         network = self.network
         binding = network.binding if isinstance(network, Gated) else bind(network, self.task.example())

@@ -17,7 +17,7 @@ from onnxprune.execution import run
 from onnxprune.graph import Model
 from onnxprune.mask import Mask, fit_mask, make_mask
 from onnxprune.torch.binding import Binding, bind, named_tensors
-from onnxprune.torch.export import EXPORTERS, Example, Mode, export, tensors_in
+from onnxprune.torch.exporting import EXPORTERS, Example, Mode, export, tensors_in
 from onnxprune.torch.filling import filled
 from onnxprune.torch.gates import Gated
 from tests.models.test_architectures import SMALL, randomize_norms

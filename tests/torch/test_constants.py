@@ -18,7 +18,7 @@ from onnxprune.torch.binding import Binding, bind
 from onnxprune.torch.constants import Folding, fold_constants
 from onnxprune.torch.filling import filled
 from onnxprune.torch.gates import Gated
-from onnxprune.torch.shrink import shrink
+from onnxprune.torch.shrinking import shrink
 from tests.models.test_architectures import SMALL
 from tests.pruning import random_mask
 

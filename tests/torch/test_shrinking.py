@@ -14,7 +14,7 @@ from onnxprune.mask import Mask, make_mask
 from onnxprune.torch.binding import Binding, bind
 from onnxprune.torch.filling import filled
 from onnxprune.torch.gates import Gated
-from onnxprune.torch.shrink import difference, shrink
+from onnxprune.torch.shrinking import difference, shrink
 from tests.pruning import random_mask
 from tests.torch.test_binding import (
     ARCHITECTURES,

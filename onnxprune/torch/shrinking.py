@@ -15,8 +15,8 @@ from onnxprune.errors import ModelError
 from onnxprune.mask import Mask, fit_mask
 from onnxprune.slicing import Edits
 from onnxprune.torch.binding import Binding, bind, named_tensors
-from onnxprune.torch.export import Example, first_line, in_single
-from onnxprune.torch.export import tensors_in as _tensors
+from onnxprune.torch.exporting import Example, first_line, in_single
+from onnxprune.torch.exporting import tensors_in as _tensors
 from onnxprune.torch.gates import Gated
 
 TOLERANCE = 1e-4

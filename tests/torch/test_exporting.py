@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from onnxprune.errors import ModelError, UsageError
 from onnxprune.execution import run
 from onnxprune.graph import Model
-from onnxprune.torch.export import EXPORTERS, Mode, distinct, evaluation, export, on_cpu, tensors_in
+from onnxprune.torch.exporting import EXPORTERS, Mode, distinct, evaluation, export, on_cpu, tensors_in
 
 TORCHSCRIPT: tuple[Mode, ...] = ("torchscript", "torchscript-preserve")
 DYNAMO: tuple[Mode, ...] = ("dynamo", "dynamo-unoptimized")
