@@ -74,11 +74,11 @@ def match(stored: Arrays, state: Arrays, norms: Iterable[Norm]) -> Places:
             held = (*([own] if own in state else []), *norm.tensors)
             if bias := _folded_bias(rest, places, norm, state.get(own)):
                 places[bias] = places.get(bias, ()) + tuple(Place(tensor, (0,), False) for tensor in held)
-    return places
+    return {name: held for name, held in places.items() if held}
 
 
 def _equal(stored: Arrays, state: Arrays) -> Places:
-    """Tensors with the values of a parameter, as it is, reshaped or transposed."""
+    """Tensors with the values of a parameter, as it is, reshaped or transposed; without places if it may be several."""
     tensors, parameters = defaultdict(list), defaultdict(list)
     for name, array in stored.items():
         tensors[_key(array)].append(name)
@@ -87,7 +87,7 @@ def _equal(stored: Arrays, state: Arrays) -> Places:
             parameters[_key(form)].append((name, axes))
     places: Places = {}
     for key, names in tensors.items():
-        for name, found in _paired(names, parameters.get(key, [])):
+        for name, found in _paired(names, parameters[key]) if key in parameters else ():
             places[name] = tuple(Place(p, _laid(stored[name].shape, state[p].shape, axes)) for p, axes in found)
     return places
 
@@ -117,7 +117,7 @@ def _paired(names: list[str], held: list[tuple]) -> Iterator[tuple[str, list[tup
     own = {name: [entry] for name in names for entry in held if entry[0] == name}
     others = [name for name in names if name not in own]
     rest = [entry for entry in held if entry[0] not in own]
-    if len(names) == 1 and held:
+    if len(names) == 1:
         own = {names[0]: held}
     elif len(held) == 1:
         own = dict.fromkeys(names, held)
@@ -125,7 +125,7 @@ def _paired(names: list[str], held: list[tuple]) -> Iterator[tuple[str, list[tup
         own |= {name: [entry] for name, entry in zip(others, rest, strict=True)}
     elif len(others) == 1 and rest:
         own[others[0]] = rest
-    yield from own.items()
+    yield from ((name, own.get(name, [])) for name in names)
 
 
 def _laid(stored: tuple[int, ...], parameter: tuple[int, ...], own: tuple[int, ...]) -> tuple[int | None, ...]:

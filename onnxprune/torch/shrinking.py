@@ -191,13 +191,13 @@ def _try_training(
     """What `forward` does in training mode alone, such as auxiliary heads, must have followed as well."""
     inputs = tuple(torch.cat([x, x]) if x.ndim else x for x in inputs)  # BatchNorm wants more than one sample
     try:
-        wanted = [t.shape for t in _tensors(gated.train()(*inputs))]
+        wanted = [tuple(t.shape) for t in _tensors(gated.train()(*inputs))]
     except Exception:
         return  # it takes more than the example then, such as targets
     with refusing:
-        found = [t.shape for t in _tensors(small.train()(*inputs))]
+        found = [tuple(t.shape) for t in _tensors(small.train()(*inputs))]
         if found != wanted:
-            raise ValueError(f"gives outputs of shapes {found}, expected {wanted}")
+            raise ValueError(f"it gives outputs of {found}, expected {wanted}")
 
 
 def difference(wanted: Tensor, found: Tensor) -> float:

@@ -142,7 +142,8 @@ def test_exit_statuses_of_the_process(folder):
 
 
 WAITING = """
-import time, sys, onnxprune.saving
+import signal, time, sys, onnxprune.saving
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
 def wait(file): print("ready", file=sys.stderr, flush=True); time.sleep(60)
 onnxprune.saving._flush = wait  # a temporary file is half-written now
 from onnxprune.cli import main

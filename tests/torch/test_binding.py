@@ -352,6 +352,22 @@ def test_names_of_tied_parameters_are_the_first_ones() -> None:
     assert binding.scales == {"left_norm.weight"}
 
 
+def test_names_of_tied_norms_that_are_folded_are_the_first_ones_too() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.a_norm, self.b, self.b_norm = stem(), nn.BatchNorm2d(8), stem(), nn.BatchNorm2d(8)
+            self.b_norm.weight = self.a_norm.weight
+            self.head = nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.sigmoid(self.a_norm(self.a(x))) + torch.sigmoid(self.b_norm(self.b(x))))
+
+    binding = bind(Pair(), IMAGE, mode="torchscript")
+    names = {place.parameter for places in binding.places.values() for place in places}
+    assert "a_norm.weight" in names and "b_norm.bias" in names and "b_norm.weight" not in names
+
+
 def test_a_constant_on_channels_is_not_mapped() -> None:
     binding = bind(Scaled("constant"), IMAGE)
     (name,) = binding.unmapped

@@ -325,6 +325,14 @@ class Helped(nn.Module):
         return (self.head(x), self.aid(x)) if self.training else (self.head(x),)
 
 
+class Telling(Normalizing):
+    """Gives its channels away while it is trained."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.stem(x))
+        return x if self.training else self.head(x)
+
+
 OFFER = r"\n  fix: `forward` states sizes: .*, or train on gated \(onnxprune\.torch\.Gated\)"
 
 
@@ -335,6 +343,7 @@ OFFER = r"\n  fix: `forward` states sizes: .*, or train on gated \(onnxprune\.to
         (Scaled("constant"), r"fails: The size of tensor a .* must match .*; it also computes with '.*Constant"),
         (Normalizing(), r"the smaller module differs from the gated one by \d\.\de[-+]\d\d of the outputs' range"),
         (Helped(), r"the smaller module fails in training mode: .* expected input.* to have 8 channels, but got"),
+        (Telling(), r"fails in training mode: it gives outputs of \[\(2, \d, 8, 8\)\], expected \[\(2, 8, 8, 8\)\]"),
     ],
 )
 def test_modules_that_do_not_follow_are_refused_and_left_as_they_were(net: nn.Module, message: str) -> None:
