@@ -122,10 +122,10 @@ def slim(task: Task, recipe: Recipe, slimming: Slimming, place: Place) -> Outcom
         return rank(binding.analysis, scales.by_group(values), target, limits, how)
 
     def decide(run: Run, values: np.ndarray) -> Mask:
-        mask = select(values)
+        mask, before = select(values), run.evaluate("validation", run.network)
         if slimming.fold and not isinstance(network, Gated):
             mask = _folded(network, binding, slimming.target, partial(select, values))
-        _write_pruned(run, binding, mask, place.folder)
+        _write_pruned(run, binding, mask, place.folder, before)
         return mask
 
     select(scales.read())  # a target out of reach is refused before the training
@@ -182,7 +182,7 @@ def chip(task: Task, soft: Recipe, fine: Recipe, chips: Chips, place: Place) -> 
     _picture_gates(network, place.folder)
     gates.restore()
     if not (place.folder / HANDED).exists():
-        _write_pruned(run, binding, gates.mask, place.folder)
+        _write_pruned(run, binding, gates.mask, place.folder, run.evaluate("validation", run.network))
     return _fine_tuned(task, network.module, binding, gates.mask, fine, place)
 
 
@@ -253,12 +253,11 @@ def _fine_tuned(task: Task, network: nn.Module, binding: Binding, mask: Mask, re
     return _ended(_trained(task, network, recipe, [], place, folder), place.folder)
 
 
-def _write_pruned(run: Run, binding: Binding, mask: Mask, folder: Path) -> None:
-    """Files of the network before and after it loses the mask's units; all processes have to call it."""
-    dense = run.evaluate("validation", run.network)
+def _write_pruned(run: Run, binding: Binding, mask: Mask, folder: Path, before: float) -> None:
+    """Files of the network before and after it loses the mask's units, and its validation figure before."""
     if run.rank == 0:
         handed = hand_over(run.network, binding, mask, folder)
-        figures = {"epoch": run.epoch, "validation before": dense, **_told(handed)}
+        figures = {"epoch": run.epoch, "validation before": before, **_told(handed)}
         write_text(folder / HANDED, document(figures))
         names = [group.name for group in mask.groups]
         kept = [int(group.kept.sum()) for group in mask.groups]
