@@ -27,11 +27,18 @@ KEEP = 0.5
 BUILD = Path("build")
 EXAM = Path("../shared/exam")
 
+BESIDE = {"corpus": "corpus", "data": "data/cifar10"}
+"""Folders that lie beside the exam's, unless others are named."""
+
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "exam": {"type": Path, "default": EXAM, "help": "folder of the exam (oracle.py)"},
     "zoo": {"type": Path, "default": BUILD / "zoo", "help": "folder of the exam's exported models"},
-    "corpus": {"type": Path, "default": EXAM.parent / "corpus", "help": "folder of trained models and corpus.json"},
-    "data": {"type": Path, "default": EXAM.parent / "data" / "cifar10", "help": "folder of CIFAR-10"},
+    "corpus": {
+        "type": Path,
+        "default": EXAM.parent / BESIDE["corpus"],
+        "help": "folder of trained models and corpus.json",
+    },
+    "data": {"type": Path, "default": EXAM.parent / BESIDE["data"], "help": "folder of CIFAR-10"},
 }
 
 

@@ -1,16 +1,19 @@
 """Ways to half of ResNet-20's multiply-accumulates, each with as many epochs in all: CIFAR-10 on a CPU, relative.
 
-    python -m benchmarks.cpu_bed [--data FOLDER] [--epochs 12] [--images 10000] [--seeds 3] [--only NAME ...]
+    python -m benchmarks.cpu_bed [--data FOLDER] [--epochs 10] [--images 10000] [--seeds 3] [--jobs 1] [--only NAME ...]
 
 Every training works in a folder of its own under `build/bed` and goes on where it was stopped; finished ones are taken
-from the result file. Methods that start from a trained network share one of the same seed, whose epochs count.
-Accuracies are of the test split, which no method sees before its end.
+from the result file. Methods that start from a trained network share one of the same seed, whose epochs count: that of
+half of the epochs, a row of its own. There are two ways to spend epochs on either side of the pruning: one schedule of
+the learning rate through all of it, or one before and one after; random masks are tried with both, as the control of
+the methods with either. Accuracies are of the test split, which no method sees before its end.
 """
 
 import argparse
+import os
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,34 +21,42 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import nn
+from torch.utils.data import Dataset, Subset
 
 import onnxprune
-from benchmarks.common import BUILD, arguments, record
+from benchmarks.common import BUILD, add_jobs, arguments, record
 from benchmarks.record import Benchmark, Check, Column, Record, Row
 from models.resnet_cifar import resnet20
 from models.tasks import Cifar10
-from onnxprune.budget import shares
 from onnxprune.mask import Mask
+from onnxprune.ranking import shares
 from onnxprune.report.files import document, write_text
 from onnxprune.torch.binding import bind
-from onnxprune.torch.chipnet import Weights
 from onnxprune.torch.forecast import EarlyBird, FixedEpoch
 from onnxprune.torch.hooks import Hook
+from onnxprune.torch.jobs import Place
 from onnxprune.torch.loop import train
-from onnxprune.torch.methods import Chips, Place, Slimming, chip, fine_tune, slim
+from onnxprune.torch.methods import Chips, Slimming, chip, fine_tune, slim
 from onnxprune.torch.recipe import Recipe
+from onnxprune.torch.run import Run
+from onnxprune.torch.task import Split
 
 MACS = 0.5
+VALIDATION = 2_000
 FOLDER = BUILD / "bed"
 STRENGTH = 1e-3
-"""Of the pull on scales: ten times the published one, for a tenth of the epochs."""
+"""Of the pull on scales: ten times the published one (VGG), for a tenth of the epochs."""
+REG = 5e-3
+"""Of Torch-Pruning's regularizer: likewise, of its authors' script for CIFAR."""
 
 BENCHMARK = Benchmark(
     name="cpu_bed",
     claim="Test accuracy (%) of ResNet-20 at half of its multiply-accumulates, all with equal epochs",
     columns=(
         Column("method", "method"),
+        Column("schedules", "schedules"),
         Column("seed", "seed"),
         Column("accuracy", "accuracy", ".2f"),
         Column("MACs left (%)", "macs", ".1f"),
@@ -54,6 +65,14 @@ BENCHMARK = Benchmark(
     needs=("data",),
     rivals=("torch", "torch-pruning"),
 )
+
+
+class Fewer(Cifar10):
+    """CIFAR-10 with a part of its validation images: to choose an epoch by, on one core."""
+
+    def data(self, split: Split) -> Dataset:
+        data = super().data(split)
+        return Subset(data, range(VALIDATION)) if split == "validation" else data
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,7 @@ class Bed:
         folder: of this seed.
     """
 
-    task: Cifar10
+    task: Fewer
     recipe: Recipe
     folder: Path
 
@@ -78,9 +97,9 @@ class Bed:
         """A folder to work in."""
         return Place(self.folder / name, weights, resume=True)
 
+    @property
     def half(self) -> Path:
-        """Weights after half of the epochs on the whole network."""
-        fine_tune(self.task, self.part(0.5), self.place("half"))
+        """Weights after half of the epochs on the whole network; the method `half` makes them."""
         return self.folder / "half" / "best.pt"
 
     def masked(self, name: str, recipe: Recipe, mask: Mask, weights: Path | None) -> dict[str, Any]:
@@ -89,6 +108,10 @@ class Bed:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, document(mask.to_json()))
         return figures(fine_tune(self.task, recipe, self.place(name, weights), path).figures)
+
+    def random(self) -> Mask:
+        """Units at random go."""
+        return onnxprune.choose(self.analysis(), target={"macs": MACS}, score="random", seed=self.recipe.seed)
 
     def analysis(self) -> onnxprune.analysis.Analysis:
         """Of the network."""
@@ -115,10 +138,38 @@ def uniform(bed: Bed) -> dict[str, Any]:
     raise RuntimeError("no width fits")
 
 
+def half(bed: Bed) -> dict[str, Any]:
+    """The whole network after half of the epochs."""
+    return figures(fine_tune(bed.task, bed.part(0.5), bed.place("half")).figures)
+
+
 def random(bed: Bed) -> dict[str, Any]:
-    """Half of the epochs, then units at random go, then the other half."""
-    mask = onnxprune.choose(bed.analysis(), target={"macs": MACS}, score="random", seed=bed.recipe.seed)
-    return bed.masked("random", bed.part(0.5), mask, bed.half())
+    """Half of the epochs, then units at random go, then the other half with a schedule of its own."""
+    return bed.masked("random", bed.part(0.5), bed.random(), bed.half)
+
+
+class Cut(Hook):
+    """Removes a mask's units after so many epochs."""
+
+    def __init__(self, mask: Mask, epoch: int):
+        self.mask, self.epoch = mask, epoch
+
+    def after_epoch(self, run: Run) -> Mapping[str, float]:
+        if run.epoch == self.epoch and not run.masks:
+            run.shrink(self.mask)
+        return {}
+
+
+def random_on(bed: Bed) -> dict[str, Any]:
+    """Units at random go in the middle of one training."""
+    torch.manual_seed(bed.recipe.seed)
+    network, mask = bed.task.model(), bed.random()
+    hooks = [Cut(mask, bed.recipe.epochs // 2)]
+    run = train(bed.task, network, bed.recipe, hooks, folder=bed.folder / "random_on", resume=True)
+    left = shares(bed.analysis(), mask, ["macs", "params"])
+    whole = bed.analysis().cost
+    cost = {"macs": left["macs"] * whole.macs, "params": left["params"] * whole.params}
+    return {"accuracy": 100 * run.evaluate("test"), "cost": cost}
 
 
 def slimming(bed: Bed) -> dict[str, Any]:
@@ -134,12 +185,10 @@ def early(bed: Bed) -> dict[str, Any]:
 
 
 def chipnet(bed: Bed) -> dict[str, Any]:
-    """Half of the epochs, a quarter to learn the gates, a quarter after."""
-    soft = bed.part(0.25, lr=1e-3, optimizer="adamw", schedule="constant", warmup=0.0)
-    steps = soft.epochs * (bed.task.images or 45_000) // soft.batch
-    chips = Chips("macs", MACS, Weights(), lr=20 / steps)  # published: psi can move by about 30 in all
-    place = bed.place("chipnet", bed.half())
-    return figures(chip(bed.task, soft, bed.part(0.25), chips, place).figures)
+    """Half of the epochs, a fifth to learn the gates, the rest after."""
+    soft = bed.part(0.2, lr=1e-3, optimizer="adamw", schedule="constant", warmup=0.0)
+    place = bed.place("chipnet", bed.half)
+    return figures(chip(bed.task, soft, bed.part(0.3), Chips("macs", MACS), place).figures)
 
 
 class GroupNorm(Hook):
@@ -164,7 +213,8 @@ def group_norm(bed: Bed) -> dict[str, Any]:
         return tp.pruner.GroupNormPruner(
             module,
             example,
-            importance=tp.importance.GroupNormImportance(p=2),
+            reg=REG,
+            importance=tp.importance.GroupMagnitudeImportance(p=2),
             global_pruning=True,
             pruning_ratio=ratio,
             ignored_layers=[module.head],
@@ -194,28 +244,34 @@ def first_below(network: nn.Module, pruner: Callable[[nn.Module, float], Any], e
     raise RuntimeError("no ratio fits")
 
 
-METHODS: dict[str, Callable[[Bed], dict[str, Any]]] = {
-    "dense": dense,
-    "uniform from scratch": uniform,
-    "random mask": random,
-    "slimming": slimming,
-    "early pruning": early,
-    "ChipNet": chipnet,
-    "Torch-Pruning group norm": group_norm,
+HALF = "half of the epochs"
+METHODS: dict[str, tuple[int, Callable[[Bed], dict[str, Any]]]] = {
+    "dense": (1, dense),
+    "uniform width from scratch": (1, uniform),
+    "random mask, trained on": (1, random_on),
+    "slimming": (1, slimming),
+    "early pruning": (1, early),
+    "random mask, fine-tuned": (2, random),
+    "ChipNet": (2, chipnet),
+    "Torch-Pruning group norm": (2, group_norm),
 }
+"""By name: how many schedules of the learning rate there are, and the method."""
+WHOLE = ("dense", HALF)
 
 
-def measure(name: str, bed: Bed) -> Row:
+def measure(name: str, bed: Bed, threads: int) -> Row:
     """One method and seed."""
-    found = METHODS[name](bed)
-    whole = bed.analysis().cost
+    torch.set_num_threads(threads)
+    schedules, method = (1, half) if name == HALF else METHODS[name]
+    found, whole = method(bed), bed.analysis().cost
     left = {key: 100 * found["cost"][key] / getattr(whole, key) for key in ("macs", "params")}
-    return {"method": name, "seed": bed.recipe.seed, "accuracy": found["accuracy"], **left}
+    seed = bed.recipe.seed
+    return {"method": name, "schedules": schedules, "seed": seed, "accuracy": found["accuracy"], **left}
 
 
 def checks(results: Record) -> list[Check]:
     """What must hold of any result: budgets are met. Who wins is in the table."""
-    spent = [row["macs"] for row in results.rows.values() if row.get("method") not in (None, "dense")]
+    spent = [row["macs"] for row in results.rows.values() if row.get("method") not in (None, *WHOLE)]
     text = f"{max(spent):.1f} %" if spent else "nothing measured"
     return [
         Check(
@@ -228,37 +284,52 @@ def checks(results: Record) -> list[Check]:
 
 
 def summary(results: Record) -> list[str]:
-    """Mean and 95 % interval (Student) of every method over the seeds."""
+    """Mean and 95 % interval (Student) of every method over the seeds, and of its difference from the control.
+
+    The control is the random mask with as many schedules and the same seed.
+    """
+    found = {(row["method"], row["seed"]): row["accuracy"] for row in results.rows.values() if "method" in row}
+    controls = {1: "random mask, trained on", 2: "random mask, fine-tuned"}
     lines = []
-    for name in METHODS:
-        values = [row["accuracy"] for row in results.rows.values() if row.get("method") == name]
-        if len(values) > 1:
-            wide = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}.get(len(values), 2.571)
-            margin = wide * statistics.stdev(values) / len(values) ** 0.5
-            lines.append(f"{name}: {statistics.mean(values):.2f} +- {margin:.2f} % over {len(values)} seeds")
+    for name, (schedules, _) in METHODS.items():
+        pairs = {seed: value for (method, seed), value in found.items() if method == name}
+        against = [value - found[controls[schedules], seed] for seed, value in pairs.items()]
+        lines.append(f"{name}: {interval(list(pairs.values()))} %; less its random control: {interval(against)}")
     return lines
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and half of the 95 % interval (Student's t) as text."""
+    if len(values) < 2:
+        return f"{statistics.mean(values):.2f}" if values else "not measured"
+    wide = float(stats.t.ppf(0.975, len(values) - 1))
+    return f"{statistics.mean(values):.2f} ± {wide * statistics.stdev(values) / len(values) ** 0.5:.2f}"
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = arguments(BENCHMARK)
-    parser.add_argument("--epochs", type=int, default=12, help="of every method in all (12)")
+    parser.add_argument("--epochs", type=int, default=10, help="of every method in all (10)")
     parser.add_argument("--images", type=int, default=10_000, help="of the training data (10000)")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions (3)")
     parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS), help="some of the methods")
+    add_jobs(parser, "2 GB")
     return parser.parse_args()
 
 
 def main() -> int:
     """Run all methods on all seeds; 1 if a budget is exceeded."""
     args = parse()
-    results = record(BENCHMARK, args, epochs=args.epochs, images=args.images, strength=STRENGTH)
-    task = Cifar10(resnet20, args.data, args.images)
+    results = record(BENCHMARK, args, epochs=args.epochs, images=args.images, strength=STRENGTH, reg=REG)
+    task = Fewer(resnet20, args.data, args.images)
+    beds = []
     for seed in range(args.seeds):
-        recipe = Recipe(args.epochs, batch=64, lr=0.1, weight_decay=1e-3, seed=seed, device="cpu")
-        bed = Bed(task, recipe, FOLDER / f"{args.epochs}-{args.images}-{seed}")
-        for name in args.only:
-            results.add(f"{name} {seed}", partial(measure, name, bed))
+        recipe = Recipe(args.epochs, batch=64, lr=0.1, weight_decay=1e-3, channels_last=True, seed=seed, device="cpu")
+        beds.append(Bed(task, recipe, FOLDER / f"{args.epochs}-{args.images}-{seed}"))
+    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    for names in ([HALF], args.only):  # methods with two schedules begin where half of the epochs end
+        rows = {f"{name} {bed.recipe.seed}": partial(measure, name, bed, threads) for name in names for bed in beds}
+        results.add_all(rows, args.jobs)
     code = results.finish(checks(results))
     print(*summary(results), sep="\n")
     return code

@@ -23,7 +23,7 @@ from benchmarks import (
     resume,
     torch_exact,
 )
-from benchmarks.common import ARGUMENTS
+from benchmarks.common import ARGUMENTS, BESIDE
 from benchmarks.record import RESULTS, Benchmark, Column, show
 
 BENCHMARKS: tuple[Benchmark, ...] = (
@@ -70,12 +70,13 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exam", description="Run all benchmarks.")
     for name, options in ARGUMENTS.items():
-        parser.add_argument(f"--{name}", **{**options, "default": None if name == "corpus" else options["default"]})
+        parser.add_argument(f"--{name}", **{**options, "default": None if name in BESIDE else options["default"]})
     parser.add_argument("--only", nargs="+", choices=[b.name for b in BENCHMARKS], help="some of the benchmarks")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files")
     parser.add_argument("--fresh", action="store_true", help="measure again what the result files hold already")
     args = parser.parse_args()
-    args.corpus = args.corpus or args.exam.parent / "corpus"
+    for name, place in BESIDE.items():
+        setattr(args, name, getattr(args, name) or args.exam.parent / place)
     return args
 
 

@@ -18,10 +18,11 @@ import onnxprune
 from benchmarks.common import all_of, arguments, record
 from benchmarks.networks import NETWORKS, built
 from benchmarks.record import Benchmark, Check, Column, Record, Row
-from onnxprune.execution import run
+from onnxprune.execution import relative_difference, run
 from onnxprune.mask import Mask, make_mask
 from onnxprune.torch.binding import Binding, bind
 from onnxprune.torch.constants import fold_constants
+from onnxprune.torch.exporting import tensors_in
 from onnxprune.torch.filling import filled
 from onnxprune.torch.gates import Gated
 from onnxprune.torch.shrinking import shrink
@@ -56,17 +57,9 @@ def random_mask(binding: Binding, seed: int) -> Mask:
     return make_mask(binding.analysis, kept, {"method": "random", "seed": seed})
 
 
-def tensors(result: Any) -> list[np.ndarray]:
+def arrays(result: Any) -> list[np.ndarray]:
     """A network's outputs."""
-    parts = (result,) if isinstance(result, Tensor) else result
-    return [part.detach().numpy() for part in parts]
-
-
-def difference(wanted: list[np.ndarray], found: list[np.ndarray]) -> float:
-    """The largest over all outputs, each relative to its range; infinite for NaN."""
-    pairs = zip(wanted, found, strict=True)
-    worst = max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30)) for a, b in pairs)
-    return worst if np.isfinite(worst) else float("inf")
+    return [tensor.numpy() for tensor in tensors_in(result)]
 
 
 @torch.no_grad()
@@ -85,9 +78,9 @@ def one_mask(network: nn.Module, binding: Binding, seed: int, image: Tensor) -> 
     folding = fold_constants(network, binding, mask)
     zero_scales(dead, binding, mask)
     gated = Gated(network, binding).eval()
-    zeroed = tensors(dead(image))
+    zeroed = arrays(dead(image))
     gated.set_mask(folding.mask)
-    wanted = tensors(gated(image))
+    wanted = arrays(gated(image))
     model = filled(binding, network)
     pruned = onnxprune.apply(
         model, folding.mask, verify=False
@@ -101,9 +94,9 @@ def one_mask(network: nn.Module, binding: Binding, seed: int, image: Tensor) -> 
     return {
         "kept": 100 * sizes[0] / sizes[1],
         "folded": len(folding.carriers),
-        "small": difference(wanted, tensors(small.eval()(image))),
-        "onnx": difference(wanted, found),
-        "zeroed": difference(wanted, zeroed) if whole else None,
+        "small": relative_difference(wanted, arrays(small.eval()(image))),
+        "onnx": relative_difference(wanted, found),
+        "zeroed": relative_difference(wanted, zeroed) if whole else None,
     }
 
 

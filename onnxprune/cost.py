@@ -53,6 +53,11 @@ def term(forms: Iterable[Form]) -> Term:
     return Term(prod(f.size for f in forms) // prod(f.size for f in free), free)
 
 
+def usage(terms: Iterable[Term], kept: Mapping[Atom, int]) -> int:
+    """The sum of terms when `kept[a]` elements of every atom stay (all, for atoms it does not name)."""
+    return sum(term.value(kept) for term in terms)
+
+
 class CostModel:
     """The cost of every structure of one network: a sum of products of counts."""
 
@@ -66,7 +71,7 @@ class CostModel:
 
     def cost(self, kept: Mapping[Atom, int]) -> Cost:
         """The cost when `kept[a]` elements of every atom stay (all, for atoms it does not name)."""
-        return Cost(sum(t.value(kept) for t in self.params), sum(t.value(kept) for t in self.macs))
+        return Cost(usage(self.params, kept), usage(self.macs, kept))
 
     @cached_property
     def _by_atom(self) -> tuple[dict[Atom, list[Term]], dict[Atom, list[Term]]]:

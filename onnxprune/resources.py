@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, get_args
 
 from onnxprune.analysis import Analysis
-from onnxprune.cost import Term, term
+from onnxprune.cost import Term, term, usage
 from onnxprune.forms import Atom, Form, atoms, resolve
 
 Resource = Literal["macs", "params", "channels", "volume"]
@@ -25,9 +25,16 @@ def resource_terms(analysis: Analysis, resource: Resource) -> list[Term]:
     return list(_TERMS[resource](analysis))
 
 
-def usage(terms: Iterable[Term], kept: Mapping[Atom, int]) -> int:
-    """The sum of terms when `kept[a]` elements of every atom stay (all, for atoms it does not name)."""
-    return sum(term.value(kept) for term in terms)
+class Shares:
+    """The shares of the whole network's resources that structures take."""
+
+    def __init__(self, analysis: Analysis, resources: Iterable[Resource]):
+        self._terms = {name: resource_terms(analysis, name) for name in resources}
+        self._whole = {name: max(usage(terms, {}), 1) for name, terms in self._terms.items()}
+
+    def of(self, kept: Mapping[Atom, int]) -> dict[Resource, float]:
+        """By resource, when `kept[a]` elements of every atom stay (all, for atoms it does not name)."""
+        return {name: usage(terms, kept) / self._whole[name] for name, terms in self._terms.items()}
 
 
 def _channels(analysis: Analysis) -> Iterable[Term]:

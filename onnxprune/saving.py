@@ -99,6 +99,21 @@ def _fill(file: BinaryIO, moved: list[Moved], stem: str) -> str:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file to fill, unbuffered, that takes the place of `path` at the end; until then that holds the old content.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with _as_output_error(path):
+        _check_target(path, [])
+        with _temporary(path) as file:
+            yield file
+            _flush(file)
+            _rename(file, path)
+
+
+@contextmanager
 def _temporary(path: Path) -> Iterator[BinaryIO]:
     """A new file in the folder of `path`, gone at the end unless it was renamed."""
     name = path.with_name(f".onnxprune-{secrets.token_hex(8)}.tmp")

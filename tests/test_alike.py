@@ -9,7 +9,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxprune.analysis import analyze
-from onnxprune.budget import _best_of_each
 from onnxprune.collector import no_collection
 from onnxprune.errors import ModelError
 from onnxprune.forms import Atom
@@ -17,6 +16,7 @@ from onnxprune.graph import Model
 from onnxprune.groups import kept_numbers
 from onnxprune.lazy import LazySlice, row_blocks, slices_alike
 from onnxprune.mask import removed_ranges
+from onnxprune.ranking import best_of_each
 from onnxprune.scores import SCORES
 from onnxprune.tensors import stacked
 
@@ -57,7 +57,7 @@ def test_best_units_of_each_group(rng):
     for _ in range(300):
         scores = [rng.integers(0, 4, rng.integers(1, 7)).astype(float) for _ in range(rng.integers(0, 6))]
         widths = [int(rng.integers(1, len(s) + 1)) for s in scores]
-        for score, width, found in zip(scores, widths, _best_of_each(scores, widths), strict=True):
+        for score, width, found in zip(scores, widths, best_of_each(scores, widths), strict=True):
             ranked = sorted(range(len(score)), key=lambda k: (-score[k], k))
             assert np.flatnonzero(found).tolist() == sorted(ranked[:width])
 

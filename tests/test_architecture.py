@@ -27,6 +27,7 @@ coupling groups
 cost repair folding
 analysis
 resources mask selection
+ranking
 slicing surgery compare execution
 verify
 scores budget reconstruct

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onnxprune
-from onnxprune.budget import Limits, rank
 from onnxprune.cost import Cost
 from onnxprune.errors import UsageError
 from onnxprune.mask import fit_mask
+from onnxprune.ranking import Limits, rank
 from onnxprune.resources import resource_terms, usage
 from tests import counting
 from tests.micrographs import REGISTRY

@@ -153,6 +153,19 @@ def test_a_dead_network_proves_nothing() -> None:
         certificate.raise_for_failure()
 
 
+def test_a_mask_of_dead_channels_alone_is_proven_by_another_channel() -> None:
+    alive = np.arange(8) % 2 == 0
+    dead = {name: ARRAYS[name] * alive.reshape(-1, *[1] * (ARRAYS[name].ndim - 1)) for name in ("w0", "b0")}
+    layers = TWO_LAYERS.replace("Sigmoid", "Relu")
+    model = model_of(layers, ARRAYS | {name: array.astype(np.float32) for name, array in dead.items()})
+    analysis = onnxprune.analyze(model)
+    mask = onnxprune.choose(analysis, keep=0.5)
+    assert mask.groups[0].kept.tolist() == alive.tolist()
+    certificate = onnxprune.verify(model, onnxprune.apply(model, mask, verify=False), mask)
+    assert certificate.exact and certificate.mask_effect == 0
+    assert certificate.corruption is not None and certificate.corruption > certificate.tolerance
+
+
 def test_a_model_that_gives_no_finite_numbers_is_refused() -> None:
     broken = ARRAYS | {"b0": np.full(8, np.nan, np.float32)}
     model = model_of(TWO_LAYERS, broken)

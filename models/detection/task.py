@@ -1,6 +1,6 @@
 """A detection task that trains on a CPU in minutes: a small YOLOv3 finds coloured shapes.
 
-ShapesDetection = "models.detection.task:ShapesDetection"
+onnxprune slim --task models.detection.task:ShapesDetection ...
 """
 
 import math

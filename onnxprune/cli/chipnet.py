@@ -10,7 +10,6 @@ import click
 
 from onnxprune.cli import options, training
 from onnxprune.cli.application import Verb
-from onnxprune.cli.options import limiting
 from onnxprune.cli.output import Output
 from onnxprune.errors import UsageError
 from onnxprune.resources import Resource
@@ -57,13 +56,12 @@ gating = options.bundled(
     training.training(
         "--gate-lr",
         type=float,
-        help="Learning rate of the gates; by default --soft-lr. Fewer steps in an epoch want a larger one: psi has to "
-        "move by about 1 in an epoch.",
+        help="Learning rate of the gates; by default --soft-lr, or more if there are too few steps for it.",
     ),
     training.training("--crispness", type=float, default=10.0, help="Weight of the loss of undecided gates."),
     training.training("--budget", type=float, default=30.0, help="Weight of the squared distance to the target."),
-    limiting("--round-to", type=int, default=1, metavar="N", help="Keep multiples of this many units."),
-    limiting("--min-keep", type=int, default=1, metavar="N", help="Keep at least this many units of every group."),
+    options.round_to,
+    options.min_keep,
 )
 
 

@@ -110,6 +110,13 @@ target = choosing(
     "macs=0.5, params=0.5, channels=0.5 or volume=0.5 (elements of the layers' outputs). Several are all met.",
 )
 
+round_to = limiting(
+    "--round-to", type=click.IntRange(min=1), default=1, metavar="N", help="Keep multiples of this many units."
+)
+min_keep = limiting(
+    "--min-keep", type=click.IntRange(min=1), default=1, metavar="N", help="Keep at least this many units of a group."
+)
+
 selection = bundled(
     "selection",
     Selection,
@@ -130,16 +137,8 @@ selection = bundled(
         help="Where one axis is a product of groups, prune its outer factor (heads, convolution groups), its inner "
         "one (head width, channels in a group) or all. auto: heads, and channels in a group.",
     ),
-    limiting(
-        "--round-to", type=click.IntRange(min=1), default=1, metavar="N", help="Keep multiples of this many units."
-    ),
-    limiting(
-        "--min-keep",
-        type=click.IntRange(min=1),
-        default=1,
-        metavar="N",
-        help="Keep at least this many units of a group.",
-    ),
+    round_to,
+    min_keep,
     limiting(
         "--exclude",
         multiple=True,

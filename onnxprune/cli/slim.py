@@ -10,7 +10,7 @@ import click
 
 from onnxprune.cli import options, training
 from onnxprune.cli.application import Verb
-from onnxprune.cli.options import choosing, limiting
+from onnxprune.cli.options import choosing
 from onnxprune.cli.output import Output
 from onnxprune.errors import UsageError
 from onnxprune.resources import Resource
@@ -101,7 +101,7 @@ sparse = options.bundled(
         help="What the scales are taken to be in the end: as they are, a moving average, exponentially smoothed, or "
         "with a damped trend.",
     ),
-    limiting("--min-keep", type=int, default=1, metavar="N", help="Keep at least this many units of every group."),
+    options.min_keep,
     choosing(
         "--fold/--no-fold",
         default=True,

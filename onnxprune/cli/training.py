@@ -19,7 +19,7 @@ from onnxprune.report import Table
 from onnxprune.report.cells import change, number, short, table, text
 
 if TYPE_CHECKING:
-    from onnxprune.torch.methods import Outcome, Place
+    from onnxprune.torch.jobs import Outcome, Place
     from onnxprune.torch.recipe import Recipe
     from onnxprune.torch.task import Task
 
@@ -120,7 +120,7 @@ class Working:
             UsageError: torch is missing, or the task's file is not as it should be.
         """
         require_torch()
-        from onnxprune.torch.methods import Place
+        from onnxprune.torch.jobs import Place
         from onnxprune.torch.task import load_task
 
         return load_task(self.task), Place(self.folder, self.weights, self.resume, self.until)

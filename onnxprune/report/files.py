@@ -11,7 +11,7 @@ from typing import Any
 
 from onnxprune.errors import OutputError
 from onnxprune.external import write_all
-from onnxprune.saving import _as_output_error, _check_target, _flush, _rename, _temporary
+from onnxprune.saving import _as_output_error, _check_target, _temporary, writing
 
 
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
@@ -41,12 +41,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with _as_output_error(path):
-        _check_target(path, [])
-        with _temporary(path) as file:
-            write_all(file, memoryview(text.encode()))
-            _flush(file)
-            _rename(file, path)
+    with writing(path) as file:
+        write_all(file, memoryview(text.encode()))
 
 
 def document(content: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ class Einsum(Einop):
 
     def read(self, node: Node, trace: Trace) -> None:
         """Read the equation as the pattern."""
-        Einop(_einsum, why="is summed over", macs=_einsum_macs(node, trace)).read(node, trace)
+        Einop(self.pattern, self.why, macs=_einsum_macs(node, trace)).read(node, trace)
 
 
 GROUPS = {"group": "g"}
@@ -70,5 +70,5 @@ RULES = {
     ),
     "Gemm": Einop(_gemm, macs="b k o"),
     "MatMul": Einop(_matmul, macs="b m k n"),
-    "Einsum": Einsum(""),
+    "Einsum": Einsum(_einsum, "is summed over"),
 }

@@ -18,7 +18,7 @@ from torch import Tensor, distributed
 from onnxprune.errors import OnnxPruneError, TrainingError, UsageError
 from onnxprune.external import write_all
 from onnxprune.mask import Mask, parse_mask
-from onnxprune.saving import _as_output_error, _check_target, _flush, _rename, _temporary
+from onnxprune.saving import writing
 from onnxprune.torch.hooks import Hook
 from onnxprune.torch.run import Run
 
@@ -96,16 +96,12 @@ def write(path: Path, content: dict[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with _as_output_error(path):
-        _check_target(path, [])
-        with _temporary(path) as file:
-            stream = _Stream(file)
-            try:
-                torch.save(content, stream)  # type: ignore[arg-type]  # all that it calls is there
-            except RuntimeError as error:
-                raise stream.error or error from error
-            _flush(file)
-            _rename(file, path)
+    with writing(path) as file:
+        stream = _Stream(file)
+        try:
+            torch.save(content, stream)  # type: ignore[arg-type]  # all that it calls is there
+        except RuntimeError as error:
+            raise stream.error or error from error
 
 
 class _Stream:

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from onnxprune.errors import ModelError
-from onnxprune.mask import Mask, fit_mask, make_mask
+from onnxprune.mask import Mask, fit_mask, make_mask, removed_units
 from onnxprune.torch.binding import Binding
 from onnxprune.torch.consumers import consumption
+from onnxprune.torch.exporting import tensors_in
 from onnxprune.torch.gates import Gated
-from onnxprune.torch.shrinking import _tensors, difference
+from onnxprune.torch.shrinking import difference
 
 TOLERANCE = 1e-5  # the largest difference that folding may make, relative to the output's range
 STILL = 1e-9  # what counts as constant, and as zero, relative to all that a layer receives (in double precision)
@@ -68,7 +69,7 @@ def fold_constants(module: nn.Module, binding: Binding, mask: Mask) -> Folding:
     fit_mask(binding.analysis, mask)
     groups, exact = binding.analysis.groups, copy.deepcopy(module).cpu().double().eval()
     owners = np.array([group.name for group in groups for _ in range(group.size)], object)
-    removed = ~np.concatenate([np.ones(0, bool), *[entry.kept for entry in mask.groups]])
+    removed = removed_units(mask)
     layers, left = _survey(exact, binding, owners)
     faults: dict[str, str] | None = None
     while faults != {}:
@@ -127,7 +128,7 @@ def _outputs(module: nn.Module, binding: Binding, seed: int) -> list[Tensor]:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     try:
-        return _tensors(module(*map(draw, example if isinstance(example, tuple) else (example,))))
+        return tensors_in(module(*map(draw, example if isinstance(example, tuple) else (example,))))
     except RuntimeError as error:
         what = f"constants cannot be measured in double precision: {str(error).splitlines()[0]}"
         raise ModelError(what, "`forward` must not state types of numbers; or prune unfolded") from error

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from onnxprune.analysis import Analysis
 from onnxprune.forms import Atom, Form, Product, atoms, expand
 from onnxprune.graph import Node
 from onnxprune.groups import unit_index
 from onnxprune.rules import rule_for
-from onnxprune.rules.linear import _einsum
 from onnxprune.rules.pattern import parse
 from onnxprune.torch.binding import Binding
 from onnxprune.trace import Trace
@@ -24,6 +24,7 @@ _SAME = {"Identity", "Cast"}
 _RESHAPING = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 """Operators through which a zeroed slice of a stored weight stays one; so it does through Transpose."""
 
+T = TypeVar("T", np.ndarray, Tensor)
 Marks = list[list[tuple[Atom, bool]]]
 """The atoms of every axis of a tensor, in order, and whether they are consumed there."""
 
@@ -70,14 +71,21 @@ def consumption(binding: Binding) -> Consumption:
         for key, claimed in claims.items():
             consumed.setdefault(key, set()).update(claimed)
         unclaimed |= {analysis.owner[a]: node.label for a in over.difference(*claims.values())}
-    found = [c for (tensor, axis), of in consumed.items() for c in _consumers(binding, tensor, axis, of)]
-    return Consumption(tuple({(c.parameter, c.axis): c for c in found}.values()), unclaimed, *first_units(analysis))
+    first, units = first_units(analysis)
+    found = [c for (tensor, axis), of in consumed.items() for c in _consumers(binding, tensor, axis, of, first)]
+    return Consumption(tuple({(c.parameter, c.axis): c for c in found}.values()), unclaimed, first, units)
 
 
 def first_units(analysis: Analysis) -> tuple[dict[str, int], int]:
     """The number of the first unit of every group, all units being counted through, and how many there are."""
     starts = list(accumulate((group.size for group in analysis.groups), initial=0))
     return dict(zip((group.name for group in analysis.groups), starts, strict=False)), starts[-1]
+
+
+def by_group(analysis: Analysis, values: T) -> dict[str, T]:
+    """Values of all units, `(units,)`, apart by group: `(size,)` each."""
+    first, _ = first_units(analysis)
+    return {group.name: values[first[group.name] : first[group.name] + group.size] for group in analysis.groups}
 
 
 def _summed(node: Node, analysis: Analysis) -> tuple[set[Atom], dict[tuple[str, int], set[Atom]]]:
@@ -127,7 +135,7 @@ def _inside(form: Form, node: Node, names: tuple[str, ...]) -> Iterator[Atom]:
 
 def _pattern(node: Node, trace: Trace) -> str:
     """The pattern that a node is read by."""
-    pattern = _einsum if node.op == "Einsum" else rule_for(node.domain, node.op).pattern  # type: ignore[union-attr]
+    pattern = rule_for(node.domain, node.op).pattern  # type: ignore[union-attr]  # what sums has one
     return pattern if isinstance(pattern, str) else pattern(node, trace)
 
 
@@ -156,9 +164,8 @@ def _cut(flat: Sequence[tuple[Atom, bool]], trace: Trace, name: str) -> Marks | 
     return [[next(rest) for _ in own] for own in axes]
 
 
-def _consumers(binding: Binding, tensor: str, axis: int, of: set[Atom]) -> Iterator[Consumer]:
+def _consumers(binding: Binding, tensor: str, axis: int, of: set[Atom], first: Mapping[str, int]) -> Iterator[Consumer]:
     form = (binding.analysis.trace.forms[tensor] or ())[axis]
-    first, _ = first_units(binding.analysis)
     names, rows = {binding.analysis.owner[a] for a in of}, list[np.ndarray]()
     for group in (g for g in binding.analysis.groups if g.name in names):
         own = unit_index(form, {a: unit + first[group.name] for a, unit in group.first_units.items() if a in of})

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from onnxprune.errors import MaskError
-from onnxprune.mask import Mask, fit_mask
+from onnxprune.mask import Mask, fit_mask, removed_units
 from onnxprune.torch.binding import Binding, named_tensors, tensor_of
-from onnxprune.torch.consumers import Consumption, consumption
+from onnxprune.torch.consumers import Consumption, by_group, consumption
 
 
 class Gated(nn.Module):
@@ -58,9 +58,7 @@ class Gated(nn.Module):
 
     def of(self, group: str) -> Tensor:
         """The values of one group: `(size,)`."""
-        first = self.consumption.first[group]
-        size = next(g.size for g in self.binding.analysis.groups if g.name == group)
-        return self.values()[first : first + size]
+        return by_group(self.binding.analysis, self.values())[group]
 
     def weights(self) -> dict[str, Tensor]:
         """The consumers' weights, gated."""
@@ -89,8 +87,7 @@ class Gated(nn.Module):
         """
         fit_mask(self.binding.analysis, mask)
         require_gated(self.consumption, mask)
-        kept = np.concatenate([np.zeros(0, bool), *[entry.kept for entry in mask.groups]])
-        self.gates.copy_(torch.from_numpy(kept))
+        self.gates.copy_(torch.from_numpy(~removed_units(mask)))
 
     @torch.no_grad()
     def fold(self) -> nn.Module:

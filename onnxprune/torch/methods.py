@@ -6,71 +6,36 @@ Every one is resumable: called again with the same arguments it goes on where it
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from onnxprune.budget import Limits, rank, shares
 from onnxprune.mask import Mask, read_mask, removed_units
-from onnxprune.report.files import document, write_text
+from onnxprune.ranking import Limits, rank, shares
 from onnxprune.resources import Resource
 from onnxprune.selection import STRATEGIES
 from onnxprune.torch import plots
-from onnxprune.torch.binding import Binding, bind
-from onnxprune.torch.chipnet import ChipGates, ChipNet, Course, Weights
+from onnxprune.torch.binding import Binding
+from onnxprune.torch.chipnet import EPOCHS, FASTEST, JOURNEY, ChipGates, ChipNet, Course, Weights
 from onnxprune.torch.constants import fold_constants
 from onnxprune.torch.forecast import FORECASTERS, Trigger, macs_saved
 from onnxprune.torch.foresight import foresight, write_foresight
 from onnxprune.torch.gates import Gated
-from onnxprune.torch.handover import MASK, HandOver, export_trained, hand_over, load_weights
-from onnxprune.torch.hooks import Hook
-from onnxprune.torch.loop import train
+from onnxprune.torch.handover import MASK
+from onnxprune.torch.jobs import HANDED, Outcome, Place, ended, fine_tuned, started, trained, write_pruned
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.run import Run
+from onnxprune.torch.sampling import size_of
 from onnxprune.torch.scales import Scales
-from onnxprune.torch.shrinking import shrink
 from onnxprune.torch.slimming import Method, PruneOnce, Sparsity
 from onnxprune.torch.task import Task
 
-OUTCOME, HANDED = "outcome.json", "pruned.json"
 FOLD_ATTEMPTS = 5
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a job works, and for how long.
-
-    Attributes:
-        folder: gets checkpoints, logs, models, pictures.
-        weights: to start from, or None for fresh ones.
-        resume: go on from the folder's checkpoints, if there are any.
-        until: seconds after which to stop with a checkpoint.
-    """
-
-    folder: Path
-    weights: Path | None = None
-    resume: bool = False
-    until: float | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a job.
-
-    Attributes:
-        finished: whether it came to its end; else it can be resumed.
-        figures: the task's metric by name (`validation`, `test`), and costs.
-    """
-
-    finished: bool
-    figures: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,7 +72,7 @@ def slim(task: Task, recipe: Recipe, slimming: Slimming, place: Place) -> Outcom
         ModelError: the network cannot be exported.
         TrainingError: the loss is not finite.
     """
-    network, binding = _started(task, recipe, place)
+    network, binding = started(task, recipe, place)
     strategy = STRATEGIES[slimming.strategy]
     groups = strategy.groups(binding.analysis)
     if any(not binding.scales_of(g) for g in binding.analysis.groups if g.name in groups):
@@ -122,10 +87,10 @@ def slim(task: Task, recipe: Recipe, slimming: Slimming, place: Place) -> Outcom
         return rank(binding.analysis, scales.by_group(values), target, limits, how)
 
     def decide(run: Run, values: np.ndarray) -> Mask:
-        mask, before = select(values), run.evaluate("validation", run.network)
-        if slimming.fold and not isinstance(network, Gated):
-            mask = _folded(network, binding, slimming.target, partial(select, values))
-        _write_pruned(run, binding, mask, place.folder, before)
+        before = run.evaluate("validation", run.network)
+        fold = slimming.fold and not isinstance(network, Gated)
+        mask = _folded(network, binding, slimming.target, partial(select, values)) if fold else select(values)
+        write_pruned(run, binding, mask, place.folder, before)
         return mask
 
     select(scales.read())  # a target out of reach is refused before the training
@@ -136,8 +101,8 @@ def slim(task: Task, recipe: Recipe, slimming: Slimming, place: Place) -> Outcom
         FORECASTERS[slimming.forecaster],
         decide=decide,
     )
-    run = _trained(task, network, recipe, [sparsity, prune], place, place.folder)
-    outcome = _ended(run, place.folder)
+    run = trained(task, network, recipe, [sparsity, prune], place, place.folder)
+    outcome = ended(run, place.folder)
     if outcome.finished and run.rank == 0:
         _tell_history(prune.history.array, select, outcome.figures, place.folder, recipe.epochs)
     return outcome
@@ -150,7 +115,7 @@ class Chips:
     Attributes:
         resource, target: the budget.
         weights: of the loss terms.
-        lr: of the gates; by default the recipe's.
+        lr: of the gates; by default the recipe's, or as much more as takes psi as far as published (`JOURNEY`).
         round_to, min_keep: of every group's width.
     """
 
@@ -170,20 +135,23 @@ def chip(task: Task, soft: Recipe, fine: Recipe, chips: Chips, place: Place) -> 
         ModelError: the network cannot be exported.
         TrainingError: the loss is not finite.
     """
-    module, binding = _started(task, soft, place)
+    module, binding = started(task, soft, place)
     network = ChipGates(module, binding)
     limits = Limits(chips.round_to, chips.min_keep)
-    gates = ChipNet(network, chips.resource, chips.target, chips.weights, limits, chips.lr)
+    steps = soft.epochs * (size_of(task.data("train")) // soft.batch)
+    stage = None if soft.epochs >= EPOCHS else max(1, steps // EPOCHS)
+    lr = chips.lr or max(soft.lr, min(FASTEST, JOURNEY / steps))
+    gates = ChipNet(network, chips.resource, chips.target, chips.weights, limits, lr, stage)
     gates.harden()  # a budget out of reach is refused before the training
-    run = _trained(task, network, soft, [gates], place, place.folder / "soft")
+    run = trained(task, network, soft, [gates], place, place.folder / "soft")
     if not run.finished:
         return Outcome(False)
     assert gates.mask is not None  # there is one after the first epoch
     _picture_gates(network, place.folder)
     gates.restore()
     if not (place.folder / HANDED).exists():
-        _write_pruned(run, binding, gates.mask, place.folder, run.evaluate("validation", run.network))
-    return _fine_tuned(task, network.module, binding, gates.mask, fine, place)
+        write_pruned(run, binding, gates.mask, place.folder, run.evaluate("validation", run.network))
+    return fine_tuned(task, network.module, binding, gates.mask, fine, place)
 
 
 def fine_tune(task: Task, recipe: Recipe, place: Place, mask: Path | None = None) -> Outcome:
@@ -194,19 +162,10 @@ def fine_tune(task: Task, recipe: Recipe, place: Place, mask: Path | None = None
         ModelError: the network cannot be exported, or states sizes.
         TrainingError: the loss is not finite.
     """
-    network, binding = _started(task, recipe, place)
+    network, binding = started(task, recipe, place)
     if mask is None:
-        return _ended(_trained(task, network, recipe, [], place, place.folder), place.folder)
-    return _fine_tuned(task, network, binding, read_mask(mask), recipe, place)
-
-
-def _started(task: Task, recipe: Recipe, place: Place) -> tuple[nn.Module, Binding]:
-    """The network as it begins, and its binding."""
-    torch.manual_seed(recipe.seed)
-    network = task.model()
-    if place.weights is not None:
-        load_weights(network, place.weights)
-    return network, bind(network, task.example())
+        return ended(trained(task, network, recipe, [], place, place.folder), place.folder)
+    return fine_tuned(task, network, binding, read_mask(mask), recipe, place)
 
 
 def _tell_history(
@@ -240,46 +199,6 @@ def _folded(
         room = max((full[name] - bare[name]) / share for name, share in target.items())
         tighter = min(0.99 * tighter, 1 - room)
     return select(1.0)
-
-
-def _trained(task: Task, network: nn.Module, recipe: Recipe, hooks: list[Hook], place: Place, folder: Path) -> Run:
-    return train(task, network, recipe, hooks, folder=folder, resume=place.resume, until=place.until)
-
-
-def _fine_tuned(task: Task, network: nn.Module, binding: Binding, mask: Mask, recipe: Recipe, place: Place) -> Outcome:
-    """Make the network smaller and train it on."""
-    shrink(network, binding, mask)
-    folder = place.folder / "fine"
-    return _ended(_trained(task, network, recipe, [], place, folder), place.folder)
-
-
-def _write_pruned(run: Run, binding: Binding, mask: Mask, folder: Path, before: float) -> None:
-    """Files of the network before and after it loses the mask's units, and its validation figure before."""
-    if run.rank == 0:
-        handed = hand_over(run.network, binding, mask, folder)
-        figures = {"epoch": run.epoch, "validation before": before, **_told(handed)}
-        write_text(folder / HANDED, document(figures))
-        names = [group.name for group in mask.groups]
-        kept = [int(group.kept.sum()) for group in mask.groups]
-        plots.widths(names, [group.size for group in mask.groups], kept, folder / "widths.png")
-
-
-def _told(handed: HandOver) -> dict[str, Any]:
-    costs = {"before": asdict(handed.before), "after": asdict(handed.after)}
-    return {"cost": costs, "certificate": handed.certificate.to_json()}
-
-
-def _ended(run: Run, folder: Path) -> Outcome:
-    """The figures and the model of a training that came to its end."""
-    if not run.finished:
-        return Outcome(False)
-    figures: dict[str, Any] = {split: run.evaluate(split) for split in ("validation", "test")}
-    if run.rank == 0:
-        figures["cost"] = asdict(export_trained(run.evaluated, run.task.example(), folder))
-        if (folder / HANDED).exists():
-            figures["pruned"] = json.loads((folder / HANDED).read_text(encoding="utf-8"))
-        write_text(folder / OUTCOME, document(figures))
-    return Outcome(True, figures)
 
 
 def _picture_gates(network: ChipGates, folder: Path) -> None:

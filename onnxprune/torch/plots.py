@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from onnxprune.errors import UsageError
 from onnxprune.external import write_all
-from onnxprune.saving import _as_output_error, _check_target, _flush, _rename, _temporary
+from onnxprune.saving import writing
+from onnxprune.torch.chipnet import heaviside, logistic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,13 +85,12 @@ def gate_histogram(gates: np.ndarray, path: Path, threshold: float = 0.5) -> Non
 
 def gate_curves(betas: Sequence[float], gammas: Sequence[float], path: Path) -> None:
     """ChipNet's two functions (arXiv 2102.07156): the logistic curve for each beta, Heaviside's for each gamma."""
-    psi, soft = np.linspace(-4, 4, 401), np.linspace(0, 1, 401)
+    psi, soft = torch.linspace(-4, 4, 401), torch.linspace(0, 1, 401)
     with _picture(path, 8, 3.4, columns=2) as (left, right):
         for beta, colour in zip(betas, _shades(len(betas)), strict=True):
-            left.plot(psi, 1 / (1 + np.exp(-beta * psi)), color=colour, label=rf"$\beta = {beta:g}$")
+            left.plot(psi, logistic(psi, beta), color=colour, label=rf"$\beta = {beta:g}$")
         for gamma, colour in zip(gammas, _shades(len(gammas)), strict=True):
-            z = 1 - np.exp(-gamma * soft) + soft * np.exp(-gamma)
-            right.plot(soft, z, color=colour, label=rf"$\gamma = {gamma:g}$")
+            right.plot(soft, heaviside(soft, gamma), color=colour, label=rf"$\gamma = {gamma:g}$")
         left.set(xlabel=r"$\psi$", ylabel=r"$\tilde z$", title=r"Logistic: $\tilde z = 1 / (1 + e^{-\beta\psi})$")
         right.set(
             xlabel=r"$\tilde z$", ylabel="$z$", title=r"Heaviside: $z = 1 - e^{-\gamma\tilde z} + \tilde z e^{-\gamma}$"
@@ -157,13 +158,5 @@ def _picture(path: Path, width: float, height: float, columns: int = 1) -> Itera
         figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
         yield list(figure.subplots(1, columns, squeeze=False)[0])
         figure.savefig(content, format=kind, metadata=_METADATA[kind])
-    _write(path, content.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    with _as_output_error(path):
-        _check_target(path, [])
-        with _temporary(path) as file:
-            write_all(file, memoryview(content))
-            _flush(file)
-            _rename(file, path)
+    with writing(path) as file:
+        write_all(file, content.getbuffer())

@@ -16,8 +16,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from onnxprune.errors import UsageError
 from onnxprune.mask import Mask
+from onnxprune.torch.binding import bind
+from onnxprune.torch.exporting import evaluation
+from onnxprune.torch.gates import Gated
 from onnxprune.torch.recipe import AMP_TYPES, Recipe, make_optimizer
 from onnxprune.torch.sampling import Loading, Sampling, in_order, size_of
+from onnxprune.torch.shrinking import shrink
 from onnxprune.torch.task import Split, Task
 
 Shapes = list[list[Any]]
@@ -175,12 +179,9 @@ class Run:
 
     def _measure(self, split: Split, network: nn.Module) -> float:
         data, metric = self.data(split), self.task.metric()
-        modes = {module: module.training for module in network.modules()}
-        network.eval()
-        for inputs, targets in self.loading.pairs(data, in_order(size_of(data), self.recipe.batch)):
-            metric.update(network(inputs), targets)
-        for module, mode in modes.items():
-            module.training = mode
+        with evaluation(network):
+            for inputs, targets in self.loading.pairs(data, in_order(size_of(data), self.recipe.batch)):
+                metric.update(network(inputs), targets)
         return float(metric.compute())
 
     def shrink(self, mask: Mask) -> None:
@@ -191,10 +192,6 @@ class Run:
         Raises:
             MaskError: the mask is for another network, or empties a group.
         """
-        from onnxprune.torch.binding import bind
-        from onnxprune.torch.gates import Gated
-        from onnxprune.torch.shrinking import shrink
-
         network = self.network
         binding = network.binding if isinstance(network, Gated) else bind(network, self.task.example())
         shrink(self.network, binding, mask, self.optimizer)

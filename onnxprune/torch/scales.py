@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from onnxprune.errors import ModelError
 from onnxprune.selection import Combine
 from onnxprune.torch.binding import Binding
-from onnxprune.torch.consumers import first_units
+from onnxprune.torch.consumers import by_group, first_units
 from onnxprune.torch.gates import Gated
 
 
@@ -88,8 +88,7 @@ class Scales:
 
     def by_group(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Values `(units,)` of the groups that have scales."""
-        sizes = {group.name: group.size for group in self.analysis.groups}
-        return {name: values[self.first[name] : self.first[name] + sizes[name]] for name in self.groups}
+        return {name: own for name, own in by_group(self.analysis, values).items() if name in self.groups}
 
     def elementwise(self, values: np.ndarray) -> Iterator[tuple[nn.Parameter, Tensor]]:
         """For every part the values `(units,)` of its elements' units, 0 where an element is no unit's."""

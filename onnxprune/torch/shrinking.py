@@ -15,8 +15,7 @@ from onnxprune.errors import ModelError
 from onnxprune.mask import Mask, fit_mask
 from onnxprune.slicing import Edits
 from onnxprune.torch.binding import Binding, bind, named_tensors
-from onnxprune.torch.exporting import Example, first_line, in_single
-from onnxprune.torch.exporting import tensors_in as _tensors
+from onnxprune.torch.exporting import Example, first_line, in_single, tensors_in
 from onnxprune.torch.gates import Gated
 
 TOLERANCE = 1e-4
@@ -166,10 +165,10 @@ def _tried(net: nn.Module, binding: Binding, mask: Mask, edits: Edits) -> dict[s
     for part in bare.values():
         part.register_forward_pre_hook(lambda part, args: _state(part, _norm_sizes(part, args[0].shape[1])))
     with torch.random.fork_rng(devices=[]):
-        wanted = _tensors(gated.eval()(*inputs))
+        wanted = tensors_in(gated.eval()(*inputs))
         with _refusing(net, binding):
             _remove(small, binding, edits)
-            found = _tensors(small.eval()(*inputs))
+            found = tensors_in(small.eval()(*inputs))
             worst = max(difference(a, b) for a, b in zip(wanted, found, strict=True))
         if not worst <= TOLERANCE:
             raise _refusal(net, binding, f"differs from the gated one by {worst:.1e} of the outputs' range")
@@ -191,11 +190,11 @@ def _try_training(
     """What `forward` does in training mode alone, such as auxiliary heads, must have followed as well."""
     inputs = tuple(torch.cat([x, x]) if x.ndim else x for x in inputs)  # BatchNorm wants more than one sample
     try:
-        wanted = [tuple(t.shape) for t in _tensors(gated.train()(*inputs))]
+        wanted = [tuple(t.shape) for t in tensors_in(gated.train()(*inputs))]
     except Exception:
         return  # it takes more than the example then, such as targets
     with refusing:
-        found = [tuple(t.shape) for t in _tensors(small.train()(*inputs))]
+        found = [tuple(t.shape) for t in tensors_in(small.train()(*inputs))]
         if found != wanted:
             raise ValueError(f"it gives outputs of {found}, expected {wanted}")
 

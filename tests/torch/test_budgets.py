@@ -9,8 +9,9 @@ import torch
 
 import onnxprune
 from onnxprune.analysis import Analysis
+from onnxprune.cost import usage
 from onnxprune.mask import Mask, fit_mask, make_mask
-from onnxprune.resources import RESOURCES, Resource, resource_terms, usage
+from onnxprune.resources import RESOURCES, Resource, resource_terms
 from onnxprune.torch.budgets import Usage
 from tests import counting
 from tests.pruning import random_mask

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onnxprune.cost import usage
 from onnxprune.errors import UsageError
 from onnxprune.mask import fit_mask, removed_units
-from onnxprune.resources import RESOURCES, resource_terms, usage
+from onnxprune.resources import RESOURCES, resource_terms
 from onnxprune.torch.binding import bind
 from onnxprune.torch.chipnet import ChipGates, ChipNet, Course, Weights, heaviside, logistic
 from onnxprune.torch.recipe import Recipe
@@ -123,7 +124,23 @@ def test_after_each_epoch_the_best_hard_mask_is_kept(network):
     assert (network.module[0].weight == 2).all()
 
 
-def test_short_trainings_run_through_the_whole_course(network):
+def test_curves_get_steeper_by_stages(network):
+    hook = ChipNet(network, "macs", 0.5, stage=3)
+    courses = []
+    for _ in range(60):
+        hook.after_step()
+        courses.append(network.course.epoch)
+    assert courses == [step // 3 for step in range(1, 61)]
+    state = hook.state_dict()
+    network.course = Course(0)
+    other = ChipNet(network, "macs", 0.5, stage=3)
+    other.load_state_dict(state)
+    assert network.course == Course(20)
+    other.after_step()
+    assert network.course == Course(61 // 3)
+
+
+def test_an_epoch_does_not_change_the_curves_of_stages(network):
     class Silent(Run):
         def __init__(self):
             self.epoch, self.recipe = 5, Recipe(5)
@@ -131,8 +148,10 @@ def test_short_trainings_run_through_the_whole_course(network):
         def evaluate(self, split, network=None):
             return 0.0
 
-    ChipNet(network, "macs", 0.5).after_epoch(Silent())
-    assert network.course == Course(20)
+    hook = ChipNet(network, "macs", 0.5, stage=1)
+    hook.after_step()
+    hook.after_epoch(Silent())
+    assert network.course == Course(1)
 
 
 @pytest.mark.parametrize(("resource", "target"), [("time", 0.5), ("macs", 0.0), ("macs", 1.5)])

@@ -12,7 +12,8 @@ from onnxprune.execution import run as run_onnx
 from onnxprune.mask import read_mask, removed_units
 from onnxprune.torch.forecast import FixedEpoch
 from onnxprune.torch.handover import load_weights
-from onnxprune.torch.methods import Chips, Place, Slimming, chip, fine_tune, slim
+from onnxprune.torch.jobs import Place
+from onnxprune.torch.methods import Chips, Slimming, chip, fine_tune, slim
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.task import Accuracy
 from onnxprune.torch.tasks import Digits

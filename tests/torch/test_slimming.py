@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from onnxprune.budget import rank
 from onnxprune.errors import UsageError
 from onnxprune.mask import removed_units
+from onnxprune.ranking import rank
 from onnxprune.torch.binding import bind
 from onnxprune.torch.forecast import FixedEpoch, MovingAverage
 from onnxprune.torch.gates import Gated

@@ -1,0 +1,106 @@
+"""What all jobs do: begin with a task's network, train it, write the pruned model, end with figures and files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from onnxprune.mask import Mask
+from onnxprune.report.files import document, write_text
+from onnxprune.torch import plots
+from onnxprune.torch.binding import Binding, bind
+from onnxprune.torch.handover import HandOver, export_trained, hand_over, load_weights
+from onnxprune.torch.hooks import Hook
+from onnxprune.torch.loop import train
+from onnxprune.torch.recipe import Recipe
+from onnxprune.torch.run import Run
+from onnxprune.torch.shrinking import shrink
+from onnxprune.torch.task import Task
+
+OUTCOME, HANDED = "outcome.json", "pruned.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job works, and for how long.
+
+    Attributes:
+        folder: gets checkpoints, logs, models, pictures.
+        weights: to start from, or None for fresh ones.
+        resume: go on from the folder's checkpoints, if there are any.
+        until: seconds after which to stop with a checkpoint.
+    """
+
+    folder: Path
+    weights: Path | None = None
+    resume: bool = False
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job.
+
+    Attributes:
+        finished: whether it came to its end; else it can be resumed.
+        figures: the task's metric by name (`validation`, `test`), and costs.
+    """
+
+    finished: bool
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+def started(task: Task, recipe: Recipe, place: Place) -> tuple[nn.Module, Binding]:
+    """The network as it begins, and its binding."""
+    torch.manual_seed(recipe.seed)
+    network = task.model()
+    if place.weights is not None:
+        load_weights(network, place.weights)
+    return network, bind(network, task.example())
+
+
+def trained(task: Task, network: nn.Module, recipe: Recipe, hooks: list[Hook], place: Place, folder: Path) -> Run:
+    """Train in a folder of the place, for as long as it says."""
+    return train(task, network, recipe, hooks, folder=folder, resume=place.resume, until=place.until)
+
+
+def fine_tuned(task: Task, network: nn.Module, binding: Binding, mask: Mask, recipe: Recipe, place: Place) -> Outcome:
+    """Make the network smaller and train it on."""
+    shrink(network, binding, mask)
+    folder = place.folder / "fine"
+    return ended(trained(task, network, recipe, [], place, folder), place.folder)
+
+
+def write_pruned(run: Run, binding: Binding, mask: Mask, folder: Path, before: float) -> None:
+    """Files of the network before and after it loses the mask's units, and its validation figure before."""
+    if run.rank == 0:
+        handed = hand_over(run.network, binding, mask, folder)
+        figures = {"epoch": run.epoch, "validation before": before, **_told(handed)}
+        write_text(folder / HANDED, document(figures))
+        names = [group.name for group in mask.groups]
+        kept = [int(group.kept.sum()) for group in mask.groups]
+        plots.widths(names, [group.size for group in mask.groups], kept, folder / "widths.png")
+
+
+def _told(handed: HandOver) -> dict[str, Any]:
+    costs = {"before": asdict(handed.before), "after": asdict(handed.after)}
+    return {"cost": costs, "certificate": handed.certificate.to_json()}
+
+
+def ended(run: Run, folder: Path) -> Outcome:
+    """The figures and the model of a training that came to its end."""
+    if not run.finished:
+        return Outcome(False)
+    figures: dict[str, Any] = {split: run.evaluate(split) for split in ("validation", "test")}
+    if run.rank == 0:
+        figures["cost"] = asdict(export_trained(run.evaluated, run.task.example(), folder))
+        if (folder / HANDED).exists():
+            figures["pruned"] = json.loads((folder / HANDED).read_text(encoding="utf-8"))
+        write_text(folder / OUTCOME, document(figures))
+    return Outcome(True, figures)
