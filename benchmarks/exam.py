@@ -18,6 +18,7 @@ from benchmarks import (
     exam_speed,
     exam_torch_pruning,
     external,
+    forecast,
     gate_budgets,
     gate_overhead,
     resume,
@@ -39,6 +40,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     gate_overhead.BENCHMARK,
     resume.BENCHMARK,
     cpu_bed.BENCHMARK,
+    forecast.BENCHMARK,
 )
 SUMMARY = Benchmark(
     name="checks",
