@@ -158,9 +158,12 @@ def tell(outcome: Outcome, place: Working, out: Output) -> None:
 
 def _shown(figures: Mapping[str, Any]) -> Table:
     """Before and after, line by line."""
-    pruned = figures.get("pruned")
-    then, now = (pruned["cost"]["before"] if pruned else figures["cost"]), figures["cost"]
-    rows = [("validation", f"{pruned['validation before']:.4f}" if pruned else "", f"{figures['validation']:.4f}", "")]
+    pruned, now = figures.get("pruned", {}), figures["cost"]
+    then = pruned["cost"]["before"] if pruned else now
+    before, after = (pruned.get(f"validation {when}") for when in ("before", "after"))
+    rows = [("validation", "" if before is None else f"{before:.4f}", f"{figures['validation']:.4f}", "")]
+    if after is not None:
+        rows.append(("validation when just pruned", "", f"{after:.4f}", ""))
     rows.append(("test", "", f"{figures['test']:.4f}", ""))
     rows += [(name, short(then[name]), short(now[name]), change(then[name], now[name])) for name in ("params", "macs")]
     return table("Trained", [text("figure"), number("before"), number("after"), number("change")], rows)

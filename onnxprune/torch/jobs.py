@@ -77,12 +77,13 @@ def fine_tuned(task: Task, network: nn.Module, binding: Binding, mask: Mask, rec
     return ended(trained(task, network, recipe, [], place, folder), place.folder)
 
 
-def write_pruned(run: Run, binding: Binding, mask: Mask, folder: Path, before: float) -> None:
-    """Files of the network before and after it loses the mask's units, and its validation figure before."""
+def write_pruned(
+    run: Run, network: nn.Module, binding: Binding, mask: Mask, folder: Path, scores: Mapping[str, float]
+) -> None:
+    """Files of a network before and after it loses the mask's units, with scores on the validation data."""
     if run.rank == 0:
-        handed = hand_over(run.network, binding, mask, folder)
-        figures = {"epoch": run.epoch, "validation before": before, **_told(handed)}
-        write_text(folder / HANDED, document(figures))
+        handed = hand_over(network, binding, mask, folder)
+        write_text(folder / HANDED, document({"epoch": run.epoch, **scores, **_told(handed)}))
         names = [group.name for group in mask.groups]
         kept = [int(group.kept.sum()) for group in mask.groups]
         plots.widths(names, [group.size for group in mask.groups], kept, folder / "widths.png")

@@ -90,7 +90,7 @@ def slim(task: Task, recipe: Recipe, slimming: Slimming, place: Place) -> Outcom
         before = run.evaluate("validation", run.network)
         fold = slimming.fold and not isinstance(network, Gated)
         mask = _folded(network, binding, slimming.target, partial(select, values)) if fold else select(values)
-        write_pruned(run, binding, mask, place.folder, before)
+        write_pruned(run, run.network, binding, mask, place.folder, {"validation before": before})
         return mask
 
     select(scales.read())  # a target out of reach is refused before the training
@@ -150,7 +150,8 @@ def chip(task: Task, soft: Recipe, fine: Recipe, chips: Chips, place: Place) -> 
     _picture_gates(network, place.folder)
     gates.restore()
     if not (place.folder / HANDED).exists():
-        write_pruned(run, binding, gates.mask, place.folder, run.evaluate("validation", run.network))
+        # The soft gates go: what is kept is kept whole, as it was when the mask was found to be the best.
+        write_pruned(run, module, binding, gates.mask, place.folder, {"validation after": gates.best})
     return fine_tuned(task, network.module, binding, gates.mask, fine, place)
 
 

@@ -6,6 +6,7 @@ import gc
 import math
 import os
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from onnxprune.mask import Mask
 from onnxprune.torch.binding import bind
 from onnxprune.torch.exporting import evaluation
 from onnxprune.torch.gates import Gated
+from onnxprune.torch.recalibration import recalibrate
 from onnxprune.torch.recipe import AMP_TYPES, Recipe, make_optimizer
 from onnxprune.torch.sampling import Loading, Sampling, in_order, size_of
 from onnxprune.torch.shrinking import shrink
@@ -183,6 +185,16 @@ class Run:
             for inputs, targets in self.loading.pairs(data, in_order(size_of(data), self.recipe.batch)):
                 metric.update(network(inputs), targets)
         return float(metric.compute())
+
+    def recalibrate(self, network: nn.Module, batches: int) -> None:
+        """Measure the statistics of normalisations anew, on the first batches of the coming epoch.
+
+        Every process has to call it; all get the first one's statistics.
+        """
+        coming = islice(self.sampling.batches(self.epoch), batches)
+        with self.autocast():
+            recalibrate(network, (inputs for inputs, _ in self.loading.pairs(self.data("train"), coming)))
+        self.share_buffers()
 
     def shrink(self, mask: Mask) -> None:
         """Make the network smaller; every process has to call it, with the same mask.

@@ -77,7 +77,7 @@ def test_all_gates_open_are_the_whole(resource: Resource) -> None:
     share = Usage(analysis, resource)
     units = sum(group.size for group in analysis.groups)
     assert share(torch.ones(units)) == 1
-    assert share.whole == usage(resource_terms(analysis, resource), {})
+    assert share.share.whole == usage(resource_terms(analysis, resource), {})
     assert 0 <= share(torch.zeros(units)).item() < 0.1
     assert share(torch.ones(units, dtype=torch.bfloat16)).dtype == torch.bfloat16
 

@@ -106,7 +106,7 @@ def test_after_each_epoch_the_best_hard_mask_is_kept(network):
             assert split == "validation" and network.hard is not None
             return self.scores[self.epoch - 1]
 
-    run, hook = Scored(), ChipNet(network, "macs", 0.5)
+    run, hook = Scored(), ChipNet(network, "macs", 0.5, recalibrate=0)
     masks = []
     for epoch in (1, 2, 3):
         run.epoch = epoch
@@ -148,7 +148,7 @@ def test_an_epoch_does_not_change_the_curves_of_stages(network):
         def evaluate(self, split, network=None):
             return 0.0
 
-    hook = ChipNet(network, "macs", 0.5, stage=1)
+    hook = ChipNet(network, "macs", 0.5, stage=1, recalibrate=0)
     hook.after_step()
     hook.after_epoch(Silent())
     assert network.course == Course(1)
