@@ -1,6 +1,6 @@
 """Ways to half of ResNet-20's multiply-accumulates, each with as many epochs in all: CIFAR-10 on a CPU, relative.
 
-    python -m benchmarks.cpu_bed [--data FOLDER] [--epochs 10] [--images 10000] [--seeds 3] [--jobs 1] [--only NAME ...]
+    python -m benchmarks.cpu_bed [--data FOLDER] [--epochs 8] [--images 10000] [--seeds 3] [--jobs 1] [--only NAME ...]
 
 Every training works in a folder of its own under `build/bed` and goes on where it was stopped; finished ones are taken
 from the result file. Methods that start from a trained network share one of the same seed, whose epochs count: that of
@@ -185,10 +185,10 @@ def early(bed: Bed) -> dict[str, Any]:
 
 
 def chipnet(bed: Bed) -> dict[str, Any]:
-    """Half of the epochs, a fifth to learn the gates, the rest after."""
-    soft = bed.part(0.2, lr=1e-3, optimizer="adamw", schedule="constant", warmup=0.0)
+    """Half of the epochs, a quarter to learn the gates, a quarter after."""
+    soft = bed.part(0.25, lr=1e-3, optimizer="adamw", schedule="constant", warmup=0.0)
     place = bed.place("chipnet", bed.half)
-    return figures(chip(bed.task, soft, bed.part(0.3), Chips("macs", MACS), place).figures)
+    return figures(chip(bed.task, soft, bed.part(0.25), Chips("macs", MACS), place).figures)
 
 
 class GroupNorm(Hook):
@@ -309,7 +309,7 @@ def interval(values: Sequence[float]) -> str:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = arguments(BENCHMARK)
-    parser.add_argument("--epochs", type=int, default=10, help="of every method in all (10)")
+    parser.add_argument("--epochs", type=int, default=8, help="of every method in all (8)")
     parser.add_argument("--images", type=int, default=10_000, help="of the training data (10000)")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions (3)")
     parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS), help="some of the methods")

@@ -79,7 +79,7 @@ def measure(name: str, resource: Resource) -> Row:
     for share in SHARES:
         with torch.no_grad():
             gated.gates.normal_(generator=torch.Generator().manual_seed(0))
-        mask = ChipNet(gated, resource, share).harden()
+        mask = ChipNet(gated, resource, share).harden()[0]
         pruned = onnxprune.apply(model, mask, verify=False, analysis=analysis)
         row[f"at {share:g}"] = left(model.proto, pruned.proto, resource)
     return row

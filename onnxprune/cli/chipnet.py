@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -30,6 +30,7 @@ class Gating:
     budget: float
     round_to: int
     min_keep: int
+    compat: Literal["released"] | None
 
     def chips(self) -> Chips:
         """The library's form.
@@ -44,7 +45,7 @@ class Gating:
             raise UsageError(f"expected one --target, got {len(self.target)}", "for example --target macs=0.5")
         [(resource, share)] = self.target.items()
         weights = Weights(self.crispness, self.budget)
-        return Chips(resource, share, weights, self.gate_lr, self.round_to, self.min_keep)
+        return Chips(resource, share, weights, self.gate_lr, self.round_to, self.min_keep, self.compat)
 
 
 gating = options.bundled(
@@ -62,6 +63,11 @@ gating = options.bundled(
     training.training("--budget", type=float, default=30.0, help="Weight of the squared distance to the target."),
     options.round_to,
     options.min_keep,
+    training.training(
+        "--compat",
+        type=click.Choice(["released"]),
+        help="Gates, budget and threshold as in the published code, to compare with: then more stays than the target.",
+    ),
 )
 
 

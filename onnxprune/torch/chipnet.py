@@ -36,6 +36,8 @@ EPOCHS = 20
 """Of the published soft pruning."""
 JOURNEY = 28.0
 """How far AdamW can take psi in it: 20 epochs of 45,000 images, batches of 32, learning rate 0.001."""
+RECALIBRATE = 20
+"""Batches for the statistics of a hard network."""
 FASTEST = 0.1
 """A learning rate of psi at which it still follows the loss: decided gates are about 5 from undecided ones."""
 INITIAL = 0.01
@@ -78,22 +80,74 @@ class Course:
         return min(60.0, 10 + 5.0 * self.epoch)
 
 
-class ChipGates(Gated):
-    """A module with ChipNet's gates: `gates` holds psi.
+class Curves(nn.Module):
+    """A network whose gates are steep curves of psi.
 
     Attributes:
-        course: how steep the gates are at present.
-        open: units that have no gate, such as one factor of an axis that is a product: bool `(units,)`.
+        module, binding: the network itself, and its export.
+        gates: psi, one a gate: `(gates,)`.
+        course: how steep the curves are at present.
+        open: what has no gate, such as one factor of an axis that is a product: bool `(gates,)`.
         hard: gates of zeros and ones that stand in for the soft ones, or None.
     """
 
+    module: nn.Module
+    binding: Binding
+    gates: nn.Parameter
     open: Tensor
+    course = Course(0)
+    hard: Tensor | None = None
 
-    def __init__(self, module: nn.Module, binding: Binding):
-        self.course, self.hard = Course(0), None
-        super().__init__(module, binding)
+    def smooth(self) -> Tensor:
+        """The logistic curve of psi: `(gates,)`."""
+        return logistic(self.gates, self.course.beta)
 
-    hard: Tensor | None
+    def values(self) -> Tensor:
+        """The gates: `(gates,)`."""
+        if self.hard is not None:
+            return self.hard
+        return torch.where(self.open, 1.0, heaviside(self.smooth(), self.course.gamma))
+
+    def usage(self, resource: Resource) -> nn.Module:
+        """The share of a resource as a function of gates `(gates,)`."""
+        raise NotImplementedError
+
+    def harden(self, budget: Budget, how: Mapping[str, Any]) -> tuple[Mask, Tensor]:
+        """A mask for the budget, and the gates, of zeros and ones, that go with it."""
+        raise NotImplementedError
+
+    def state_of(self, hard: Tensor) -> dict[str, Tensor]:
+        """The module's state when its gates are these, as far as no mask says it."""
+        return {name: t.clone() for name, t in self.module.state_dict().items()}
+
+    @contextlib.contextmanager
+    def hardened(self, hard: Tensor) -> Iterator[None]:
+        """With gates of zeros and ones."""
+        self.hard = hard
+        try:
+            yield
+        finally:
+            self.hard = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may stay.
+
+    Attributes:
+        resource, target: the share of it that is not to be exceeded.
+        usage: the share as a function of gates.
+        limits: of the groups' widths.
+    """
+
+    resource: Resource
+    target: float
+    usage: nn.Module
+    limits: Limits
+
+
+class ChipGates(Curves, Gated):
+    """A module with a gate for every unit, where its channels are consumed."""
 
     def rebind(self, binding: Binding) -> None:
         """Take up the structure of the module as it is now, with new gates."""
@@ -105,24 +159,17 @@ class ChipGates(Gated):
         self.register_buffer("open", torch.from_numpy(~gated).to(self.gates.device), persistent=False)
         self.gates.data = self.gates.new_empty(len(gated)).uniform_(0, INITIAL)
 
-    def smooth(self) -> Tensor:
-        """The logistic curve of psi: `(units,)`."""
-        return logistic(self.gates, self.course.beta)
+    def usage(self, resource: Resource) -> nn.Module:
+        """The share of the resource that physically stays."""
+        return Usage(self.binding.analysis, resource).to(self.gates.device)
 
-    def values(self) -> Tensor:
-        """The gates: `(units,)`."""
-        if self.hard is not None:
-            return self.hard
-        return torch.where(self.open, 1.0, heaviside(self.smooth(), self.course.gamma))
-
-    @contextlib.contextmanager
-    def hardened(self, mask: Mask) -> Iterator[None]:
-        """With gates of ones for what a mask keeps and of zeros for what it removes."""
-        self.hard = torch.from_numpy(~removed_units(mask)).to(self.gates)
-        try:
-            yield
-        finally:
-            self.hard = None
+    def harden(self, budget: Budget, how: Mapping[str, Any]) -> tuple[Mask, Tensor]:
+        """The mask of the largest gates that meets the budget."""
+        analysis = self.binding.analysis
+        psi, bare = (by_group(analysis, t.detach().cpu().numpy()) for t in (self.gates, self.open))
+        scores = {name: values for name, values in psi.items() if not bare[name].any()}
+        mask = rank(analysis, scores, {budget.resource: budget.target}, budget.limits, how)
+        return mask, torch.from_numpy(~removed_units(mask)).to(self.gates)
 
 
 @dataclass(frozen=True)
@@ -138,8 +185,7 @@ class ChipNet(Hook):
 
     Attributes:
         network: in training.
-        usage: the share of the resource as a function of gates.
-        target: the share that is not to be exceeded.
+        budget: what may stay.
         stage: optimizer steps after which the curves get steeper, or None for an epoch, as published. A training that
             has fewer than `EPOCHS` epochs goes through all of their curves if it takes an `EPOCHS`th of its steps.
         recalibrate: batches on which the statistics of normalisations are measured anew for the hard evaluation; with
@@ -150,25 +196,24 @@ class ChipNet(Hook):
 
     def __init__(
         self,
-        network: ChipGates,
+        network: Curves,
         resource: Resource,
         target: float,
         weights: Weights = Weights(),
         limits: Limits = _ANY,
         lr: float | None = None,
         stage: int | None = None,
-        recalibrate: int = 20,
+        recalibrate: int = RECALIBRATE,
     ):
         if resource not in get_args(Resource) or not 0 < target <= 1:
             raise UsageError(
                 f"ChipNet: budget {resource}={target}",
                 f"expected a share in (0, 1] of one of {', '.join(get_args(Resource))}",
             )
-        self.network, self.resource, self.target = network, resource, target
-        self.weights, self.limits, self.lr = weights, limits, lr
+        self.network, self.weights, self.lr = network, weights, lr
+        self.budget = Budget(resource, target, network.usage(resource), limits)
         self.stage, self.recalibrate = stage, recalibrate
         self._steps = 0
-        self.usage = Usage(network.binding.analysis, resource).to(network.gates.device)
         self.mask: Mask | None = None
         self.best = -math.inf
         self._kept: dict[str, Tensor] = {}
@@ -184,8 +229,8 @@ class ChipNet(Hook):
         gates = network.values()
         crispness = torch.where(network.open, 0.0, network.smooth() - gates).square().mean()
         rounded = torch.sigmoid(course.tau * (gates - 0.5))
-        share = self.usage(torch.where(network.open, 1.0, rounded))
-        return self.weights.crispness * crispness + self.weights.budget * (share - self.target) ** 2
+        share = self.budget.usage(torch.where(network.open, 1.0, rounded))
+        return self.weights.crispness * crispness + self.weights.budget * (share - self.budget.target) ** 2
 
     def after_step(self) -> None:
         """Go on with steeper curves if a stage is over."""
@@ -198,15 +243,15 @@ class ChipNet(Hook):
         """Prune hard, evaluate, keep the best, go on with soft gates."""
         gates = self.network.values()
         undecided = (gates > 0.1) & (gates < 0.9)
-        figures = {"soft share": float(self.usage(gates)), "undecided": float(undecided.float().mean())}
-        mask = self.harden()
-        with kept_statistics(self.network), self.network.hardened(mask):
+        figures = {"soft share": float(self.budget.usage(gates)), "undecided": float(undecided.float().mean())}
+        mask, hard = self.harden()
+        with kept_statistics(self.network), self.network.hardened(hard):
             if self.recalibrate:
                 run.recalibrate(self.network, self.recalibrate)
             figures["hard score"] = run.evaluate("validation", self.network)
             if figures["hard score"] > self.best:
                 self.mask, self.best = mask, figures["hard score"]
-                self._kept = {name: t.clone() for name, t in self.network.module.state_dict().items()}
+                self._kept = self.network.state_of(hard)
         if self.stage is None:
             self.network.course = Course(run.epoch)
         return figures
@@ -215,13 +260,9 @@ class ChipNet(Hook):
         """Give the module the weights and statistics that the best mask was evaluated with."""
         self.network.module.load_state_dict(self._kept)
 
-    def harden(self) -> Mask:
-        """The mask of the largest gates that meets the budget."""
-        analysis = self.network.binding.analysis
-        psi, bare = (by_group(analysis, t.detach().cpu().numpy()) for t in (self.network.gates, self.network.open))
-        scores = {name: values for name, values in psi.items() if not bare[name].any()}
-        how = {"method": "chipnet", "epoch": self.network.course.epoch}
-        return rank(analysis, scores, {self.resource: self.target}, self.limits, how)
+    def harden(self) -> tuple[Mask, Tensor]:
+        """The mask of the gates as they are, and its gates of zeros and ones."""
+        return self.network.harden(self.budget, {"method": "chipnet", "epoch": self.network.course.epoch})
 
     def state_dict(self) -> dict[str, Any]:
         """The curves' epoch and the step, the best mask and its weights."""

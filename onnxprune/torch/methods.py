@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -21,7 +21,7 @@ from onnxprune.resources import Resource
 from onnxprune.selection import STRATEGIES
 from onnxprune.torch import plots
 from onnxprune.torch.binding import Binding
-from onnxprune.torch.chipnet import EPOCHS, FASTEST, JOURNEY, ChipGates, ChipNet, Course, Weights
+from onnxprune.torch.chipnet import EPOCHS, FASTEST, JOURNEY, RECALIBRATE, ChipGates, ChipNet, Course, Curves, Weights
 from onnxprune.torch.constants import fold_constants
 from onnxprune.torch.forecast import FORECASTERS, Trigger, macs_saved
 from onnxprune.torch.foresight import foresight, write_foresight
@@ -29,6 +29,7 @@ from onnxprune.torch.gates import Gated
 from onnxprune.torch.handover import MASK
 from onnxprune.torch.jobs import HANDED, Outcome, Place, ended, fine_tuned, started, trained, write_pruned
 from onnxprune.torch.recipe import Recipe
+from onnxprune.torch.released import ReleasedGates
 from onnxprune.torch.run import Run
 from onnxprune.torch.sampling import size_of
 from onnxprune.torch.scales import Scales
@@ -117,6 +118,8 @@ class Chips:
         weights: of the loss terms.
         lr: of the gates; by default the recipe's, or as much more as takes psi as far as published (`JOURNEY`).
         round_to, min_keep: of every group's width.
+        compat: "released" for gates, budget and threshold as in the released code (see `released`), which are not
+            what physically stays; the mask is proven all the same.
     """
 
     resource: Resource
@@ -125,6 +128,7 @@ class Chips:
     lr: float | None = None
     round_to: int = 1
     min_keep: int = 1
+    compat: Literal["released"] | None = None
 
 
 def chip(task: Task, soft: Recipe, fine: Recipe, chips: Chips, place: Place) -> Outcome:
@@ -136,12 +140,18 @@ def chip(task: Task, soft: Recipe, fine: Recipe, chips: Chips, place: Place) -> 
         TrainingError: the loss is not finite.
     """
     module, binding = started(task, soft, place)
-    network = ChipGates(module, binding)
-    limits = Limits(chips.round_to, chips.min_keep)
+    network: Curves = ReleasedGates(module, binding) if chips.compat else ChipGates(module, binding)
     steps = soft.epochs * (size_of(task.data("train")) // soft.batch)
-    stage = None if soft.epochs >= EPOCHS else max(1, steps // EPOCHS)
-    lr = chips.lr or max(soft.lr, min(FASTEST, JOURNEY / steps))
-    gates = ChipNet(network, chips.resource, chips.target, chips.weights, limits, lr, stage)
+    gates = ChipNet(
+        network,
+        chips.resource,
+        chips.target,
+        chips.weights,
+        Limits(chips.round_to, chips.min_keep),
+        chips.lr or max(soft.lr, min(FASTEST, JOURNEY / steps)),
+        stage=None if soft.epochs >= EPOCHS else max(1, steps // EPOCHS),
+        recalibrate=0 if chips.compat else RECALIBRATE,
+    )
     gates.harden()  # a budget out of reach is refused before the training
     run = trained(task, network, soft, [gates], place, place.folder / "soft")
     if not run.finished:
@@ -202,7 +212,7 @@ def _folded(
     return select(1.0)
 
 
-def _picture_gates(network: ChipGates, folder: Path) -> None:
+def _picture_gates(network: Curves, folder: Path) -> None:
     shown = network.values().detach().cpu().numpy()[~network.open.cpu().numpy()]
     plots.gate_histogram(shown, folder / "gates.png")
     epochs = [0, network.course.epoch / 2, network.course.epoch]

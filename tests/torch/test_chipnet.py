@@ -57,7 +57,7 @@ def test_the_penalty_is_the_papers(network, resource):
     hook = ChipNet(network, resource, 0.4, weights)
     smooth = torch.sigmoid(network.gates)
     z = 1 - torch.exp(-2 * smooth) + smooth * math.exp(-2)
-    share = hook.usage(torch.sigmoid(10 * (z - 0.5)))
+    share = hook.budget.usage(torch.sigmoid(10 * (z - 0.5)))
     expected = 3 * (smooth - z).square().mean() + 5 * (share - 0.4) ** 2
     assert hook.penalty().item() == pytest.approx(expected.item(), rel=1e-5)
     hook.penalty().backward()
@@ -71,7 +71,7 @@ def test_the_hard_mask_meets_the_budget_of_the_physical_model(network, resource,
     with torch.no_grad():
         network.gates.normal_()
     analysis = network.binding.analysis
-    mask = ChipNet(network, resource, target).harden()
+    mask = ChipNet(network, resource, target).harden()[0]
     kept, _ = fit_mask(analysis, mask)
     terms = resource_terms(analysis, resource)
     share = usage(terms, {atom: int(units.sum()) for atom, units in kept.items()}) / usage(terms, {})
@@ -81,7 +81,7 @@ def test_the_hard_mask_meets_the_budget_of_the_physical_model(network, resource,
 def test_the_largest_gates_stay(network):
     with torch.no_grad():
         network.gates.normal_()
-    gone = removed_units(ChipNet(network, "channels", 0.5).harden())
+    gone = removed_units(ChipNet(network, "channels", 0.5).harden()[0])
     first = network.consumption.first
     for name, start in first.items():
         size = next(g.size for g in network.binding.analysis.groups if g.name == name)
@@ -91,8 +91,8 @@ def test_the_largest_gates_stay(network):
 
 def test_hardened_gates_are_zeros_and_ones_for_a_while(network):
     hook = ChipNet(network, "macs", 0.5)
-    mask, soft = hook.harden(), network.values()
-    with network.hardened(mask):
+    (mask, hard), soft = hook.harden(), network.values()
+    with network.hardened(hard):
         assert torch.equal(network.values(), torch.from_numpy(~removed_units(mask)).float())
     assert torch.equal(network.values(), soft)
 
@@ -113,7 +113,7 @@ def test_after_each_epoch_the_best_hard_mask_is_kept(network):
         with torch.no_grad():
             network.gates.normal_()
             network.module[0].weight.fill_(epoch)
-        masks.append(hook.harden())
+        masks.append(hook.harden()[0])
         figures = hook.after_epoch(run)
         assert figures["hard score"] == run.scores[epoch - 1] and network.course == Course(epoch)
     assert hook.mask.groups == masks[1].groups and hook.best == 0.7
