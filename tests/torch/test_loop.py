@@ -1,7 +1,6 @@
 """The training loop: what is called when, and that a training cut short goes on as if it had not been."""
 
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from onnxprune.torch.run import Run
 from tests.torch.training import (
     FEATURES,
     HIDDEN,
+    ROOT,
     STEPS,
     Classify,
     Points,
@@ -32,12 +32,12 @@ from tests.torch.training import (
     assert_same_bits,
     everything,
     fresh,
+    in_two_processes,
     recipe,
     rows_of,
 )
 from tests.torch.two_processes import trained
 
-ROOT = Path(__file__).parents[2]
 TASK = Classify()
 
 
@@ -367,10 +367,7 @@ def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command += ["-m", "tests.torch.two_processes", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=120)
+    in_two_processes("tests.torch.two_processes", tmp_path)
     two, cut, other = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole0", "cut0", "whole1"))
     assert_same_bits(cut, two)
     shared = {name: value for name, value in two.items() if not name.startswith(".random")}

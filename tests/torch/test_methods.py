@@ -5,11 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import TensorDataset
 
 import onnxprune
 from onnxprune.errors import TrainingError, UsageError
 from onnxprune.execution import run as run_onnx
 from onnxprune.mask import read_mask, removed_units
+from onnxprune.torch.checkpoint import read
 from onnxprune.torch.forecast import FixedEpoch
 from onnxprune.torch.handover import load_weights
 from onnxprune.torch.jobs import Place
@@ -17,6 +20,7 @@ from onnxprune.torch.methods import Chips, Slimming, chip, fine_tune, slim
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.task import Accuracy
 from onnxprune.torch.tasks import Digits
+from tests.torch.training import in_two_processes
 
 FAST = Recipe(2, batch=256, lr=0.05)
 
@@ -108,6 +112,33 @@ def test_a_mask_from_another_job_makes_the_network_small(slimmed, tmp_path):
     assert tuned.figures["cost"] == outcome.figures["cost"]
 
 
+class Odd(Digits):
+    """Another data set, with other classes and larger images: is a digit odd?"""
+
+    def model(self):
+        network = super().model()
+        network[-1] = nn.Linear(network[-1].in_features, 2)
+        return network
+
+    def example(self):
+        return torch.zeros(1, 1, 24, 24)
+
+    def data(self, split):
+        digits = super().data(split)
+        inputs, targets = digits.__getitems__(list(range(len(digits))))
+        return TensorDataset(nn.functional.pad(inputs, (4, 4, 4, 4)), targets % 2)
+
+
+def test_a_mask_learnt_on_one_data_set_prunes_the_architecture_on_another(chipped, tmp_path):
+    folder, outcome = chipped
+    tuned = fine_tune(Odd(), FAST, Place(tmp_path), folder / "mask.json")
+    small = {n.split(".weight")[0]: t for n, t in read(tmp_path / "fine" / "best.pt")["model"].items() if t.ndim == 4}
+    kept = [int(g.kept.sum()) for g in read_mask(folder / "mask.json").groups]
+    assert {t.shape[0] for t in small.values()} == set(kept)
+    less = outcome.figures["cost"]["params"] - tuned.figures["cost"]["params"]
+    assert less == (10 - 2) * (1 + small["7.conv2"].shape[0])
+
+
 def test_weights_are_taken_over(slimmed, tmp_path):
     torch.manual_seed(5)
     net = Digits().model()
@@ -132,3 +163,11 @@ def test_weights_that_could_run_code_are_refused(tmp_path):
     torch.save({"model": Accuracy()}, tmp_path / "w.pt")
     with pytest.raises(TrainingError, match="could run code"):
         load_weights(Digits().model(), tmp_path / "w.pt")
+
+
+def test_two_processes_agree(tmp_path):
+    in_two_processes("tests.torch.two_prunings", tmp_path)
+    for method in ("slim", "chip"):
+        first, second = (torch.load(tmp_path / f"{method}.{rank}", weights_only=True) for rank in (0, 1))
+        assert first.keys() == second.keys() and first["removed 0"].any()
+        assert all(torch.equal(first[name], second[name]) for name in first), method

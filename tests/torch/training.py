@@ -1,6 +1,9 @@
 """A network, data and hooks so small that a training of them takes milliseconds."""
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +22,8 @@ from onnxprune.torch.loop import train
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.run import Run
 from onnxprune.torch.task import Accuracy, Split
+
+ROOT = Path(__file__).parents[2]
 
 SIZES = {"train": 50, "validation": 20, "test": 20}
 FEATURES, HIDDEN, CLASSES = 6, 8, 3
@@ -213,3 +218,10 @@ class Trial:
             with pytest.raises(Stopped):
                 self.run(stop, save_every=save_every)
         return self.run()
+
+
+def in_two_processes(module: str, folder: Path) -> None:
+    """Run a module's `main(folder)` by `torchrun`."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "-m", module, str(folder)], cwd=ROOT, env=environment, check=True, timeout=240)
