@@ -13,7 +13,7 @@ from onnxprune.analysis import Analysis
 from onnxprune.errors import UsageError
 from onnxprune.forms import Atom
 from onnxprune.groups import Group
-from onnxprune.mask import Mask, fit_mask, make_mask
+from onnxprune.mask import Mask, dropped_by, fit_mask, make_mask
 from onnxprune.resources import RESOURCES, Resource, Shares
 
 _NOTHING = np.zeros(0, bool)
@@ -81,7 +81,9 @@ def shares(analysis: Analysis, mask: Mask, resources: Iterable[Resource]) -> dic
         MaskError: the mask does not fit the model.
     """
     kept, _ = fit_mask(analysis, mask)
-    return Shares(analysis, resources).of({atom: int(units.sum()) for atom, units in kept.items()})
+    return Shares(analysis, resources, dropped_by(analysis, mask)).of(
+        {atom: int(units.sum()) for atom, units in kept.items()}
+    )
 
 
 class Budget:

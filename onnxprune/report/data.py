@@ -13,7 +13,7 @@ from onnxprune.forms import reason_of
 from onnxprune.groups import FrozenAxis
 from onnxprune.latency import Comparison
 from onnxprune.latency.disk import disk_bytes
-from onnxprune.mask import Mask, fit_mask
+from onnxprune.mask import Mask, masked_cost
 from onnxprune.trace import Reason
 from onnxprune.verify import Certificate
 
@@ -159,8 +159,7 @@ def figures_after(analysis: Analysis, mask: Mask, file_bytes: int | None = None)
     Raises:
         MaskError: the mask does not fit the model.
     """
-    kept, _ = fit_mask(analysis, mask)
-    cost = analysis.costs.cost({atom: int(units.sum()) for atom, units in kept.items()})
+    cost = masked_cost(analysis, mask)
     return Figures(cost.params, cost.macs, file_bytes)
 
 
