@@ -73,7 +73,8 @@ sparse = options.bundled(
         type=click.Choice(list(STRATEGIES)),
         default="slim",
         help="slim: all groups, a unit stays if any of its scales wants it to. shortcut: all groups, by the mean of a "
-        "unit's scales. uncoupled: leave out what a sum or an upsampling binds. regular: so, in multiples of 8.",
+        "unit's scales. uncoupled: leave out what a sum or an upsampling binds. regular: so, in multiples of 8. layer: "
+        "drop whole residual branches, by the mean of the scales that end them.",
     ),
     pulling("--strength", type=float, default=1e-4, help="Of the pull (published: 1e-4 for VGG, 1e-5 for ResNet)."),
     pulling(
