@@ -65,14 +65,14 @@ class Edits:
         attributes: new values by node index and attribute name.
         inputs: new integer tensors by node index and input position.
         counts: kept elements of every atom.
-        dropped: what goes with dropped branches; nothing of it is edited.
+        dropped: what goes with dropped branches; no sizes are written there.
     """
 
     def __init__(self, trace: Trace, kept: Kept, dropped: Dropped = NOTHING):
         self.trace, self.dropped = trace, dropped
         numbers = kept_numbers(kept)
         self.counts = {atom: len(numbers.get(atom, mask)) for atom, mask in kept.items()}
-        self.index = {n: i for n, i in _kept_index(trace, kept, numbers).items() if n not in dropped.tensors}
+        self.index = _kept_index(trace, kept, numbers)
         planned = plan_edits(trace, self.counts)
         if wrong := [m.node for m in mismatches(trace, self.counts, planned) if m.node.index not in dropped.nodes]:
             node = wrong[0]

@@ -27,7 +27,7 @@ from onnxprune.torch.binding import Binding
 from onnxprune.torch.consumers import consumption
 from onnxprune.torch.exporting import tensors_in
 from onnxprune.torch.gates import Gated
-from onnxprune.torch.shrinking import difference
+from onnxprune.torch.trials import difference
 
 TOLERANCE = 1e-5  # the largest difference that folding may make, relative to the output's range
 STILL = 1e-9  # what counts as constant, and as zero, relative to all that a layer receives (in double precision)
