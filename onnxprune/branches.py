@@ -135,6 +135,29 @@ def _uses(graph: Graph, name: str) -> int:
     return len(graph.readers.get(name, ())) + (name in graph.outputs) + (name in graph.captured)
 
 
+# What gives zeros for zeros, in any place of the graph.
+_KEEPS_ZERO = {"Abs", "Cast", "Dropout", "Flatten", "Gelu", "GlobalAveragePool", "Identity", "LeakyRelu", "Neg", "Relu"}
+_KEEPS_ZERO |= {"Reshape", "Slice", "Squeeze", "Tanh", "Transpose", "Unsqueeze"}
+
+
+def zero_sums(trace: Trace) -> tuple[Branch, ...]:
+    """Sums of some x and of something of its shape that is zero whatever comes in: a stored zero is a factor of it."""
+    zeros = set[str]()
+    found = []
+    for node in trace.graph.nodes:
+        zero = [name in zeros or _is_zero(name, trace.graph) for name in node.inputs]
+        if (node.op == "Mul" and any(zero)) or (node.op in _KEEPS_ZERO and zero and zero[0]):
+            zeros.update(node.outputs)
+        elif node.op == "Add" and _sides(node, trace) and True in zero:
+            found.append(Branch(node.label, node.index, zero.index(True)))
+    return tuple(found)
+
+
+def _is_zero(name: str, graph: Graph) -> bool:
+    array = graph.small_array(name, 1)
+    return array is not None and array.dtype.kind == "f" and not array.any()
+
+
 def bypassed(graph: Graph, dropped: Dropped) -> dict[str, str]:
     """For the output of every Add that is bypassed the tensor that goes on in its place.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
-from onnx import GraphProto
+from onnx import GraphProto, ModelProto
 
-from onnxprune.branches import Dropped, bypassed
-from onnxprune.graph import Graph
+from onnxprune.analysis import Analysis
+from onnxprune.branches import Dropped, bypassed, drop, zero_sums
+from onnxprune.graph import Graph, Model
 
 
 def bypass(graph: GraphProto, source: Graph, dropped: Dropped) -> None:
@@ -36,6 +38,19 @@ def bypass(graph: GraphProto, source: Graph, dropped: Dropped) -> None:
     for index in sorted(gone, reverse=True):
         del graph.node[index]
     _forget(graph, names)
+
+
+def without_zero_sums(analysis: Analysis) -> Model:
+    """The model without sums of some x and a zero, as a module that lost branches exports them; not verified."""
+    source, model = analysis.trace.graph, analysis.model
+    dropped = drop(source, zero_sums(analysis.trace))
+    if not dropped.branches:
+        return model
+    proto = ModelProto()
+    proto.CopyFrom(model.proto)
+    bypass(proto.graph, source, dropped)
+    _filter(proto.graph.initializer, dropped.tensors, "name")
+    return replace(model, proto=proto)
 
 
 def _make_identity(graph: GraphProto, index: int, operand: int) -> None:

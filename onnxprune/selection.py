@@ -57,8 +57,8 @@ class Strategy:
         combine: a unit of several scales has the largest of them (it stays if any layer wants it to: the union of
             SlimYOLOv3), or their mean.
         round_to: kept units are a multiple of this.
-        branches: whole residual branches are dropped instead, by the mean of the scales that end them (the layer
-            pruning of SlimYOLOv3's authors); groups only say which scales are pulled.
+        branches: whole residual branches are dropped instead, by the mean of the scales that end them (see
+            `torch.ends`); groups only say which scales are pulled.
     """
 
     uncoupled_only: bool = False

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from onnxprune.mask import Mask
+from onnxprune.report.data import widths
 from onnxprune.report.files import document, write_text
 from onnxprune.torch import plots
 from onnxprune.torch.binding import Binding, bind
@@ -83,9 +84,9 @@ def write_pruned(run: Run, binding: Binding, mask: Mask, folder: Path, before: f
         handed = hand_over(run.network, binding, mask, folder)
         figures = {"epoch": run.epoch, "validation before": before, **_told(handed)}
         write_text(folder / HANDED, document(figures))
-        names = [group.name for group in mask.groups]
-        kept = [int(group.kept.sum()) for group in mask.groups]
-        plots.widths(names, [group.size for group in mask.groups], kept, folder / "widths.png")
+        found = widths(binding.analysis, mask)
+        names, sizes, kept = ([getattr(w, name) for w in found] for name in ("group", "size", "kept"))
+        plots.widths(names, sizes, kept, folder / "widths.png")
 
 
 def _told(handed: HandOver) -> dict[str, Any]:

@@ -32,11 +32,11 @@ def replaceable(net: nn.Module, binding: Binding, dropped: Dropped) -> list[tupl
     """Names of the submodules that might give zeros, in the order in which this is to be tried.
 
     A submodule is up for it if all of its stored tensors go. Of every branch it is first the smallest one that holds
-    all of the branch's layers (which may hold the sum as well, and is wrong then), next the parts of that one, and in
-    the end the layers. Without dropped branches it is nothing.
+    all of the branch's layers (which may hold the sum as well, and is wrong then), next the parts of that one, then the
+    layers, and in the end what the first one lies in, with what it does to the branch's result.
     """
     free, graph = _free(net, binding, dropped), binding.analysis.trace.graph
-    levels: list[list[Path]] = [[], [], []]
+    levels: list[list[Path]] = [[], [], [], []]
     for branch in dropped.branches:
         read = {n for index in drop(graph, [branch]).nodes for n in graph.nodes_by_index[index].inputs}
         owners = _owners(binding, read & dropped.tensors)
@@ -44,7 +44,7 @@ def replaceable(net: nn.Module, binding: Binding, dropped: Dropped) -> list[tupl
         # One that holds others is the block itself, with a parameter of its own, which stays.
         layers = [p for p in owners if not any(p == other[: len(p)] and p != other for other in owners)]
         parts = [next((p for p in _down(layer, len(whole) + 1) if p in free), layer) for layer in layers]
-        for level, paths in zip(levels, ([whole], parts, layers), strict=True):
+        for level, paths in zip(levels, ([whole], parts, layers, [whole[:-1]]), strict=True):
             level += paths if all(p in free for p in paths) else [p for p in parts if p in free]
     return list(dict.fromkeys(map(_outermost, levels)))
 
