@@ -120,9 +120,9 @@ def slim(working: training.Working, sparse: Sparse, recipe: training.Training, o
     """Train for sparsity, prune once, train on.
 
     While the network learns, the scale of every channel (of its BatchNorm, or else a gate) is pulled to zero. When it
-    is time the channels with the smallest scales, now or as they are forecast to be, are removed from the network
-    itself, which trains on without the pull. The folder gets dense.onnx, mask.json and pruned.onnx (proven) of that
-    moment, trained.onnx of the end, logs, pictures and outcome.json.
+    is time the channels (or with --strategy layer the residual branches) with the smallest scales, now or as they are
+    forecast to be, are removed from the network itself, which trains on without the pull. The folder gets dense.onnx,
+    mask.json and pruned.onnx (proven) of that moment, trained.onnx of the end, logs, pictures and outcome.json.
 
     \b
     Examples:

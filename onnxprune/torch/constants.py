@@ -87,7 +87,7 @@ def fold_constants(module: nn.Module, binding: Binding, mask: Mask) -> Folding:
     _take_over(module, gated, wanted)
     by_group = {name: tuple(np.flatnonzero(stays[owners == name]).tolist()) for name in owners[stays]}
     left = {name: left[name] for name in owners[removed] if name in left}
-    return Folding(make_mask(binding.analysis, kept, mask.provenance), by_group, left)
+    return Folding(make_mask(binding.analysis, kept, mask.provenance, mask.branches), by_group, left)
 
 
 def _survey(module: nn.Module, binding: Binding, owners: np.ndarray) -> tuple[Layers, dict[str, str]]:
