@@ -9,7 +9,8 @@
 
 from onnxprune.analysis import Analysis, analyze
 from onnxprune.api import apply, load, save
-from onnxprune.budget import choose
+from onnxprune.branches import Branch
+from onnxprune.budget import choose, choose_branches
 from onnxprune.errors import MaskError, ModelError, OnnxPruneError, OutputError, UsageError, VerificationError
 from onnxprune.graph import Model
 from onnxprune.groups import Group
@@ -18,6 +19,7 @@ from onnxprune.verify import Certificate, verify
 
 __all__ = [
     "Analysis",
+    "Branch",
     "Certificate",
     "Group",
     "Mask",
@@ -31,6 +33,7 @@ __all__ = [
     "analyze",
     "apply",
     "choose",
+    "choose_branches",
     "load",
     "read_mask",
     "save",

@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import count
+from itertools import chain, count
 
+from onnxprune.branches import Branch, drop, find_branches
 from onnxprune.collector import no_collection
-from onnxprune.cost import Cost, CostModel
+from onnxprune.cost import Cost, CostModel, Term, stored_terms, term, usage
 from onnxprune.coupling import couple
 from onnxprune.folding import fold_constants
 from onnxprune.forms import Atom, Product, Sum, atoms, expand, resolve
@@ -47,6 +48,11 @@ class Analysis:
         return tuple(t.name for t in self.model.proto.graph.initializer if t.name not in stored)
 
     @cached_property
+    def branches(self) -> tuple[Branch, ...]:
+        """Residual branches that can be dropped whole, in the graph's order."""
+        return find_branches(self.trace)
+
+    @cached_property
     def costs(self) -> CostModel:
         """Params and MACs as functions of how much is kept."""
         return CostModel(self.trace)
@@ -73,6 +79,20 @@ class Analysis:
         kept = dict.fromkeys(group.atoms, 0) | {group.atoms[0]: 1}
         whole, less = part.cost({}), part.cost(kept)
         return Cost(whole.params - less.params, whole.macs - less.macs)
+
+    def branch_cost(self, branch: Branch) -> Cost:
+        """What the dropping of a branch saves, everything else whole."""
+        gone = drop(self.trace.graph, [branch])
+        work = chain.from_iterable(self._work.get(index, ()) for index in gone.nodes)
+        return Cost(usage(stored_terms(self.trace, gone.tensors), {}), usage(work, {}))
+
+    @cached_property
+    def _work(self) -> dict[int, list[Term]]:
+        """The multiply-accumulates of every node, by index."""
+        table: dict[int, list[Term]] = {}
+        for work in self.trace.work:
+            table.setdefault(work.node.index, []).append(term(work.forms))
+        return table
 
     @cached_property
     def owner(self) -> dict[Atom, str]:

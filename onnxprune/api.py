@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from onnxprune.analysis import Analysis, analyze
-from onnxprune.budget import choose
+from onnxprune.budget import choose, choose_branches
 from onnxprune.external import file_map
 from onnxprune.files import read_model, write_model
 from onnxprune.graph import Model
@@ -14,7 +14,7 @@ from onnxprune.mask import Mask
 from onnxprune.slicing import slice_model
 from onnxprune.verify import Certificate, verify
 
-__all__ = ["analyze", "apply", "choose", "load", "save", "verify"]
+__all__ = ["analyze", "apply", "choose", "choose_branches", "load", "save", "verify"]
 
 
 def load(path: str | PathLike[str]) -> Model:
@@ -27,7 +27,7 @@ def load(path: str | PathLike[str]) -> Model:
 
 
 def apply(model: Model, mask: Mask, *, verify: bool = True, analysis: Analysis | None = None) -> Model:
-    """Remove a mask's channels from a model.
+    """Remove a mask's channels from a model, and the residual branches that it drops.
 
     Args:
         model: the original; it is not changed.

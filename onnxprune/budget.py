@@ -1,19 +1,21 @@
-"""`choose`: from scores to a mask, by a share of every group or by a budget for the whole network."""
+"""From scores to a mask: units by a share of every group or by a budget for the whole network, branches by a budget."""
 
 from __future__ import annotations
 
 import fnmatch
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
 from typing import Any, get_args
 
 from onnxprune.analysis import Analysis
+from onnxprune.branches import Branch, drop
 from onnxprune.collector import no_collection
 from onnxprune.errors import UsageError
 from onnxprune.groups import Group
 from onnxprune.mask import Mask, make_mask
-from onnxprune.ranking import Budget, Limits, best_of_each, check_shares
-from onnxprune.resources import Resource
+from onnxprune.ranking import Budget, Limits, best_of_each, check_shares, check_target, out_of_reach
+from onnxprune.resources import Resource, Shares
 from onnxprune.scores import SCORES
 from onnxprune.selection import Factor, primary_groups, uncoupled_groups
 
@@ -74,6 +76,61 @@ def choose(
     options |= {"uncoupled_only": uncoupled_only or None, "fold": bool(analysis.folded) or None}
     provenance = {"method": score, "seed": seed} | {k: v for k, v in options.items() if v is not None}
     return make_mask(analysis, dict(zip((g.name for g in groups), kept, strict=True)), provenance)
+
+
+@no_collection()
+def choose_branches(
+    analysis: Analysis,
+    scores: Mapping[str, float],
+    target: Mapping[Resource, float],
+    provenance: Mapping[str, Any] | None = None,
+) -> Mask:
+    """Choose residual branches to drop whole: the fewest of the lowest scores that meet the target.
+
+    The cost falls with every branch that goes, so that they are found by bisection.
+
+    Args:
+        analysis: from `analyze`.
+        scores: how much a branch matters, by its name (see `Analysis.branches`); branches without scores stay.
+        target: shares of the whole not to be exceeded, as `choose` takes them.
+        provenance: how the scores were made.
+
+    Raises:
+        UsageError: a score is of no branch, there is no branch to drop, or the target is not met with all of them
+            dropped; tells what is reached then.
+    """
+    check_target(target)
+    ranked = _ranked_branches(analysis, scores)
+
+    def after(count: int) -> dict[Resource, float]:
+        return Shares(analysis, target, drop(analysis.trace.graph, ranked[:count])).of({})
+
+    def holds(count: int) -> bool:
+        return all(share <= target[name] for name, share in after(count).items())
+
+    if not holds(len(ranked)):
+        fix = "raise the target, or remove channels as well (--strategy slim)"
+        raise out_of_reach(target, after(len(ranked)), f"with all {len(ranked)} residual branches dropped", fix)
+    count = bisect_left(range(len(ranked)), True, key=holds)
+    how = {**(provenance or {}), "target": dict(target)}
+    return make_mask(analysis, {}, how, [branch.name for branch in ranked[:count]])
+
+
+def _ranked_branches(analysis: Analysis, scores: Mapping[str, float]) -> list[Branch]:
+    """The branches that have a score, the lowest first, of equal ones the first."""
+    own = {branch.name: branch for branch in analysis.branches}
+    if not own:
+        raise UsageError(
+            "the model has no residual branch to drop: no sum of some x and a layer's f(x), both of one shape",
+            "remove channels (`onnxprune mask`); a sum with a projection in its shortcut cannot lose either side",
+        )
+    if unknown := [name for name in scores if name not in own]:
+        raise UsageError(
+            f"scores are for branch {unknown[0]!r}, which the model does not have; its branches are "
+            f"{', '.join(map(repr, own))}",
+            "take the names from `analysis.branches`",
+        )
+    return sorted((own[name] for name in own if name in scores), key=lambda branch: scores[branch.name])
 
 
 def _check(keep: float | None, target: Mapping[Resource, float] | None, step: int, least: int) -> None:

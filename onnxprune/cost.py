@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
+from onnxprune.branches import NOTHING, Dropped
 from onnxprune.forms import Atom, Fixed, Form, atoms
 from onnxprune.groups import count
 from onnxprune.trace import Trace
@@ -58,16 +59,20 @@ def usage(terms: Iterable[Term], kept: Mapping[Atom, int]) -> int:
     return sum(term.value(kept) for term in terms)
 
 
-class CostModel:
-    """The cost of every structure of one network: a sum of products of counts."""
+def stored_terms(trace: Trace, names: Iterable[str]) -> list[Term]:
+    """The parameters in these stored tensors."""
+    stored = trace.graph.stored
+    floating = (n for n in names if stored[n].data_type in FLOATING)
+    shapes = (trace.forms.get(n) or tuple(Fixed(d) for d in stored[n].dims) for n in floating)
+    return [term(s) for s in shapes if 0 not in {f.size for f in s}]
 
-    def __init__(self, trace: Trace):
-        stored = trace.graph.stored
-        shapes = [
-            trace.forms.get(n) or tuple(Fixed(d) for d in t.dims) for n, t in stored.items() if t.data_type in FLOATING
-        ]
-        self.params = [term(s) for s in shapes if 0 not in {f.size for f in s}]
-        self.macs = [term(w.forms) for w in trace.work]
+
+class CostModel:
+    """The cost of every structure of one network, less dropped branches: a sum of products of counts."""
+
+    def __init__(self, trace: Trace, dropped: Dropped = NOTHING):
+        self.params = stored_terms(trace, [n for n in trace.graph.stored if n not in dropped.tensors])
+        self.macs = [term(w.forms) for w in trace.work if w.node.index not in dropped.nodes]
 
     def cost(self, kept: Mapping[Atom, int]) -> Cost:
         """The cost when `kept[a]` elements of every atom stay (all, for atoms it does not name)."""

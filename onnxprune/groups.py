@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onnxprune.forms import Atom, Fixed, Form, Product, Sum, atoms, fix, fixed_parts, flat_parts, is_fixed, resolve
+from onnxprune.graph import Node
 from onnxprune.trace import Trace
 
 Kept = Mapping[Atom, np.ndarray]
@@ -211,16 +212,21 @@ def _describe(trace: Trace, lists: list[tuple[Atom, ...]], where: Mapping[Atom, 
 
 
 def _name(drafts: list) -> list[Group]:
-    times = Counter(d[1] for d in drafts)
-    seen: dict[str, int] = {}
-    groups = []
-    for _, stem, members, producers, consumers, group in drafts:
-        name = stem
-        if times[stem] > 1:
-            name = f"{stem}:{seen.setdefault(stem, 0)}"
-            seen[stem] += 1
-        groups.append(Group(name, _units(group), members, producers, consumers, group))
-    return groups
+    names = numbered([d[1] for d in drafts])
+    return [
+        Group(name, _units(group), members, producers, consumers, group)
+        for name, (_, _, members, producers, consumers, group) in zip(names, drafts, strict=True)
+    ]
+
+
+def numbered(stems: Sequence[str]) -> list[str]:
+    """Names that are each given once: `[a, b, a] -> [a:0, b, a:1]`."""
+    times, seen = Counter(stems), Counter[str]()
+    names = []
+    for stem in stems:
+        names.append(f"{stem}:{seen[stem]}" if times[stem] > 1 else stem)
+        seen[stem] += 1
+    return names
 
 
 def _by_group(owner: Mapping[Atom, int], forms: Sequence[Form], items: Sequence) -> dict[int, list]:
@@ -258,11 +264,16 @@ def _labels(items: list) -> tuple[str, ...]:
 def _stem(made: list, members: tuple[Member, ...]) -> str:
     if made:
         production = made[0] if len(made) == 1 else min(made, key=lambda p: p.node.index)
-        stem = production.tensor.removesuffix(".weight").removesuffix(".bias")
-        if stem.startswith(("onnx::", "_v_")) and (named := production.node.proto.name):
-            return named.strip("/").replace("/", ".")
-        return stem
+        return stem_of(production.tensor, production.node)
     return members[0].tensor if members else "activation"
+
+
+def stem_of(tensor: str, node: Node) -> str:
+    """What a layer is called: as its weight is, unless the exporter made that name up, else as its node."""
+    stem = tensor.removesuffix(".weight").removesuffix(".bias")
+    if stem.startswith(("onnx::", "_v_")) and (named := node.proto.name):
+        return named.strip("/").replace("/", ".")
+    return stem
 
 
 def frozen_axes(trace: Trace) -> Iterator[FrozenAxis]:

@@ -7,6 +7,8 @@ The file (`mask.json`, format 1) is JSON for people:
      "provenance": {"method": "l1", "seed": 0, ...},
      "groups": [{"name": "layer1.0.conv1", "size": 64, "structure": "<hash>", "removed": [[0, 4], [7, 8]]}]}
 
+With `"branches": ["layer2.1.conv2"]` residual branches are dropped whole, too.
+
 `removed` holds half-open ranges of unit numbers. `structure` tells a group by what makes and consumes it, so
 that a mask fits another export of the same network, whatever its tensors are called there.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, chain, pairwise
@@ -25,6 +27,8 @@ from typing import Any
 import numpy as np
 
 from onnxprune.analysis import Analysis
+from onnxprune.branches import NOTHING, Dropped, drop
+from onnxprune.cost import Cost, CostModel
 from onnxprune.errors import MaskError
 from onnxprune.forms import Atom
 from onnxprune.groups import Group
@@ -55,11 +59,13 @@ class Mask:
         fingerprint: the structure of the network that it was made for.
         groups: one entry for every group of that network.
         provenance: how it was made: method, options, seed.
+        branches: names of the residual branches that are dropped whole, in the graph's order.
     """
 
     fingerprint: str
     groups: tuple[GroupMask, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    branches: tuple[str, ...] = ()
 
     @property
     def fold(self) -> bool:
@@ -73,13 +79,21 @@ class Mask:
             for g in self.groups
         ]
         head = {"format": FORMAT, "version": VERSION, "fingerprint": self.fingerprint}
-        return {**head, "provenance": dict(self.provenance), "groups": groups}
+        branches = {"branches": list(self.branches)} if self.branches else {}
+        return {**head, "provenance": dict(self.provenance), "groups": groups, **branches}
 
     @property
     def digest(self) -> str:
         """A hash of what is removed."""
         entries = [(g.size, len(g.removed), *chain.from_iterable(g.removed)) for g in self.groups]
-        return hashlib.sha256(np.fromiter(chain.from_iterable(entries), "<i8").tobytes()).hexdigest()
+        digest = hashlib.sha256(np.fromiter(chain.from_iterable(entries), "<i8").tobytes())
+        digest.update(json.dumps(self.branches).encode() if self.branches else b"")
+        return digest.hexdigest()
+
+    @property
+    def removes_nothing(self) -> bool:
+        """Whether everything stays."""
+        return not self.branches and not any(g.removed for g in self.groups)
 
 
 def structure(group: Group) -> str:
@@ -96,12 +110,18 @@ def _hash_of(size: int, made: tuple[tuple[int, int], ...], producers: int, consu
     return hashlib.sha256(repr((size, list(made), producers, consumers)).encode()).hexdigest()[:12]
 
 
-def make_mask(analysis: Analysis, kept: Mapping[str, np.ndarray], provenance: Mapping[str, Any]) -> Mask:
-    """A mask from the kept units of some groups (bool by group name); other groups stay whole."""
+def make_mask(
+    analysis: Analysis,
+    kept: Mapping[str, np.ndarray],
+    provenance: Mapping[str, Any],
+    branches: Collection[str] = (),
+) -> Mask:
+    """A mask from the kept units of some groups (bool by group name) and the dropped branches; others stay whole."""
     chosen = [group.name for group in analysis.groups if group.name in kept]
     removed = dict(zip(chosen, removed_ranges([kept[name] for name in chosen]), strict=True))
     groups = [GroupMask(g.name, g.size, structure(g), removed.get(g.name, ())) for g in analysis.groups]
-    return Mask(analysis.fingerprint, tuple(groups), provenance)
+    names = tuple(b.name for b in analysis.branches if b.name in branches) if branches else ()
+    return Mask(analysis.fingerprint, tuple(groups), provenance, names)
 
 
 def removed_ranges(kept: Sequence[np.ndarray]) -> Iterator[tuple[tuple[int, int], ...]]:
@@ -148,7 +168,8 @@ def parse_mask(content: Any, where: str) -> Mask:
         raise MaskError(f"{where}: mask version {content.get('version')}, expected {VERSION}", "make the mask again")
     try:
         groups = tuple(_read_group(entry) for entry in content["groups"])
-        return Mask(str(content["fingerprint"]), groups, dict(content.get("provenance", {})))
+        branches = _read_branches(content.get("branches", []))
+        return Mask(str(content["fingerprint"]), groups, dict(content.get("provenance", {})), branches)
     except (KeyError, TypeError, ValueError) as error:
         raise MaskError(f"{where}: a damaged mask file ({error})", "make it with `onnxprune mask`") from error
 
@@ -161,6 +182,12 @@ def _read_group(entry: Mapping[str, Any]) -> GroupMask:
     if ends != sorted(ends) or any(a == b for a, b in entry["removed"]) or not all(0 <= e <= size for e in ends):
         raise ValueError(f"group {name!r} has removed units outside [0, {size}), or ranges that do not ascend")
     return GroupMask(str(name), size, str(entry["structure"]), tuple((a, b) for a, b in entry["removed"]))
+
+
+def _read_branches(names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or any(type(n) is not str for n in names) or len(set(names)) < len(names):
+        raise ValueError("branches are names, each given once")
+    return tuple(names)
 
 
 def fit_mask(analysis: Analysis, mask: Mask) -> tuple[dict[Atom, np.ndarray], bool]:
@@ -182,6 +209,35 @@ def fit_mask(analysis: Analysis, mask: Mask) -> tuple[dict[Atom, np.ndarray], bo
         elif entry.removed:
             kept |= [(atom, units[start : start + atom.size]) for atom, start in group.first_units.items()]
     return kept, matched
+
+
+def dropped_by(analysis: Analysis, mask: Mask) -> Dropped:
+    """The branches that a mask drops, and what goes with them.
+
+    Raises:
+        MaskError: the network has no such branch; names the first.
+    """
+    if not mask.branches:
+        return NOTHING
+    own = {branch.name: branch for branch in analysis.branches}
+    if unknown := [name for name in mask.branches if name not in own]:
+        listed = ", ".join(map(repr, own)) or "none"
+        raise MaskError(
+            f"the mask drops branch {unknown[0]!r}, which the model does not have; its branches are {listed}",
+            "make the mask from this model, or see its branches with `onnxprune analyze`",
+        )
+    return drop(analysis.trace.graph, [own[name] for name in mask.branches])
+
+
+def masked_cost(analysis: Analysis, mask: Mask) -> Cost:
+    """What the model costs under a mask; it need not have been applied.
+
+    Raises:
+        MaskError: the mask does not fit the model.
+    """
+    kept, _ = fit_mask(analysis, mask)
+    costs = CostModel(analysis.trace, dropped_by(analysis, mask)) if mask.branches else analysis.costs
+    return costs.cost({atom: int(units.sum()) for atom, units in kept.items()})
 
 
 def removed_units(mask: Mask) -> np.ndarray:

@@ -13,7 +13,7 @@ from onnxprune.analysis import Analysis
 from onnxprune.errors import UsageError
 from onnxprune.forms import Atom
 from onnxprune.groups import Group
-from onnxprune.mask import Mask, fit_mask, make_mask
+from onnxprune.mask import Mask, dropped_by, fit_mask, make_mask
 from onnxprune.resources import RESOURCES, Resource, Shares
 
 _NOTHING = np.zeros(0, bool)
@@ -81,7 +81,9 @@ def shares(analysis: Analysis, mask: Mask, resources: Iterable[Resource]) -> dic
         MaskError: the mask does not fit the model.
     """
     kept, _ = fit_mask(analysis, mask)
-    return Shares(analysis, resources).of({atom: int(units.sum()) for atom, units in kept.items()})
+    return Shares(analysis, resources, dropped_by(analysis, mask)).of(
+        {atom: int(units.sum()) for atom, units in kept.items()}
+    )
 
 
 class Budget:
@@ -98,9 +100,7 @@ class Budget:
         scores: Mapping[str, np.ndarray],
         target: Mapping[Resource, float],
     ):
-        if unknown := set(target) - set(RESOURCES):
-            raise UsageError(f"unknown target {sorted(unknown)}", f"targets are {', '.join(RESOURCES)}")
-        check_shares(target)
+        check_target(target)
         self.groups, self.scores, self.target = groups, scores, target
         self._shares = Shares(analysis, target)
 
@@ -140,13 +140,26 @@ class Budget:
         return widths
 
     def _unreachable(self, widths: Mapping[str, int]) -> UsageError:
-        least = self.shares(widths)
-        reach = ", ".join(f"{name}={least[name]:.4f}" for name in self.target)
-        wanted = ", ".join(f"{name}={share}" for name, share in self.target.items())
-        return UsageError(
-            f"no structure meets {wanted}: with these groups and limits the least is {reach}",
-            "raise the target, lower --min-keep and --round-to, or let more factors go with --factor all",
-        )
+        fix = "raise the target, lower --min-keep and --round-to, or let more factors go with --factor all"
+        return out_of_reach(self.target, self.shares(widths), "with these groups and limits", fix)
+
+
+def out_of_reach(target: Mapping[Resource, float], least: Mapping[Resource, float], when: str, fix: str) -> UsageError:
+    """The error for a target that is not met even where these shares are the least."""
+    reach = ", ".join(f"{name}={least[name]:.4f}" for name in target)
+    wanted = ", ".join(f"{name}={share}" for name, share in target.items())
+    return UsageError(f"no structure meets {wanted}: {when} the least is {reach}", fix)
+
+
+def check_target(target: Mapping[Resource, float]) -> None:
+    """Refuse what is no target.
+
+    Raises:
+        UsageError: a resource is unknown, or something is no share of it.
+    """
+    if unknown := set(target) - set(RESOURCES):
+        raise UsageError(f"unknown target {sorted(unknown)}", f"targets are {', '.join(RESOURCES)}")
+    check_shares(target)
 
 
 def check_shares(shares: Mapping[Any, float]) -> None:

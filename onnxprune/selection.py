@@ -57,11 +57,14 @@ class Strategy:
         combine: a unit of several scales has the largest of them (it stays if any layer wants it to: the union of
             SlimYOLOv3), or their mean.
         round_to: kept units are a multiple of this.
+        branches: whole residual branches are dropped instead, by the mean of the scales that end them (see
+            `torch.ends`); groups only say which scales are pulled.
     """
 
     uncoupled_only: bool = False
     combine: Combine = "max"
     round_to: int = 1
+    branches: bool = False
 
     def groups(self, analysis: Analysis) -> set[str]:
         """Names of the groups that are pruned."""
@@ -74,5 +77,6 @@ STRATEGIES: dict[str, Strategy] = {
     "regular": Strategy(uncoupled_only=True, round_to=8),
     "shortcut": Strategy(combine="mean"),
     "slim": Strategy(),
+    "layer": Strategy(branches=True),
 }
-"""Those of the published YOLOv3 pruners that remove channels; coupled ones go together in all of them."""
+"""Those of the published YOLOv3 pruners. Coupled channels go together in all of them; `layer` drops no channels."""

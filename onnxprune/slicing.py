@@ -13,6 +13,8 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from onnx.helper import make_tensor_value_info
 
 from onnxprune.analysis import Analysis
+from onnxprune.branches import NOTHING, Dropped
+from onnxprune.bypass import bypass
 from onnxprune.collector import no_collection
 from onnxprune.embedded import inlined
 from onnxprune.environment import own_version
@@ -22,7 +24,7 @@ from onnxprune.forms import Atom, Fixed, Form, is_fixed, resolve
 from onnxprune.graph import Graph, Model
 from onnxprune.groups import Kept, count, keep_mask, kept_numbers
 from onnxprune.lazy import LazySlice, slices_alike
-from onnxprune.mask import Mask, fit_mask
+from onnxprune.mask import Mask, dropped_by, fit_mask
 from onnxprune.repair import mismatches, plan_edits
 from onnxprune.tensors import PACKED_BITS
 from onnxprune.trace import Trace
@@ -46,9 +48,9 @@ def slice_model(analysis: Analysis, mask: Mask) -> Model:
         MaskError: the mask does not fit, or leaves sizes that the graph cannot state.
     """
     kept, matched = fit_mask(analysis, mask)
-    trace = analysis.trace
-    edits = Edits(trace, kept)
+    edits = Edits(analysis.trace, kept, dropped_by(analysis, mask))
     proto, arrays = _copy(analysis.model, edits)
+    bypass(proto.graph, analysis.trace.graph, edits.dropped)
     provenance = {**mask.provenance, "mask": mask.digest, "fingerprint": mask.fingerprint, "by_structure": matched}
     provenance |= {"folded": analysis.folded} if analysis.folded else {}
     _set_metadata(proto, provenance)
@@ -63,24 +65,26 @@ class Edits:
         attributes: new values by node index and attribute name.
         inputs: new integer tensors by node index and input position.
         counts: kept elements of every atom.
+        dropped: what goes with dropped branches; no sizes are written there.
     """
 
-    def __init__(self, trace: Trace, kept: Kept):
-        self.trace = trace
+    def __init__(self, trace: Trace, kept: Kept, dropped: Dropped = NOTHING):
+        self.trace, self.dropped = trace, dropped
         numbers = kept_numbers(kept)
         self.counts = {atom: len(numbers.get(atom, mask)) for atom, mask in kept.items()}
         self.index = _kept_index(trace, kept, numbers)
         planned = plan_edits(trace, self.counts)
-        if wrong := mismatches(trace, self.counts, planned):
-            node = wrong[0].node
+        if wrong := [m.node for m in mismatches(trace, self.counts, planned) if m.node.index not in dropped.nodes]:
+            node = wrong[0]
             raise MaskError(
                 f"{node.op} {node.label!r} would read a wrong size after this mask",
                 "prune the groups around it alike, or leave them out with --exclude",
             )
+        planned = {(n, s): v for (n, s), v in planned.items() if n not in dropped.nodes}
         self.attributes = {(n, s): v for (n, s), v in planned.items() if isinstance(s, str)}
         self.inputs = {(n, s): v for (n, s), v in planned.items() if isinstance(s, int)}
         for r in trace.reindexes:
-            if new := _reindexed(trace, r, kept):
+            if r.node.index not in dropped.nodes and (new := _reindexed(trace, r, kept)):
                 self.inputs[r.node.index, r.slot] = new[0]
 
 
@@ -135,7 +139,9 @@ def _copy(model: Model, edits: Edits) -> tuple[ModelProto, dict[str, LazySlice]]
             _copy_field(new.graph, field.name, value)
     shapes, add = edits.trace.graph.shapes, new.graph.initializer.add
     for tensor in old.graph.initializer:
-        target, name = add(), tensor.name
+        if (name := tensor.name) in edits.dropped.tensors:
+            continue
+        target = add()
         index = edits.index.get(name)
         if index is None:
             target.CopyFrom(inlined(tensor, model.base) if is_embedded(tensor) else tensor)
@@ -251,7 +257,8 @@ def _agree(edits: Edits, name: str, value: np.ndarray) -> bool:
     source = edits.trace.graph
     if name in source.captured or name in source.outputs:
         return False
-    wanted = [edits.inputs.get((node.index, slot)) for node, slot in source.readers[name]]
+    readers = [(n.index, slot) for n, slot in source.readers[name] if n.index not in edits.dropped.nodes]
+    wanted = [edits.inputs.get(reader) for reader in readers]
     return all(w is not None and np.array_equal(w, value) for w in wanted)
 
 

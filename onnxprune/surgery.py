@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import ModelProto, helper
 
+from onnxprune.branches import Branch
 from onnxprune.embedded import self_contained
-from onnxprune.graph import Model, dtype_of
+from onnxprune.graph import Model, Node, dtype_of
 from onnxprune.groups import Kept, keep_mask
 from onnxprune.trace import Contraction, Trace
 
 
 def masked_reference(
-    model: Model, trace: Trace, kept: Kept, wrong: tuple[Contraction, int] | None = None
+    model: Model,
+    trace: Trace,
+    kept: Kept,
+    wrong: tuple[Contraction, int] | None = None,
+    branches: Iterable[Branch] = (),
 ) -> ModelProto:
     """The original graph in which every operator that sums over channels gets zeros for the removed ones.
 
-    One operand of each such product is multiplied by a mask of zeros and ones. At the contraction `wrong` the mask
-    has its n-th kept and its n-th removed element swapped: a reference that is wrong on purpose.
+    One operand of each such product is multiplied by a mask of zeros and ones; the operand of an Add that is a dropped
+    branch by a zero. At the contraction `wrong` the mask has its n-th kept and its n-th removed element swapped: a
+    reference that is wrong on purpose.
 
     Graphsurgeon keeps no metadata here, and needs none: the result is only run.
     """
@@ -35,6 +43,10 @@ def masked_reference(
             mask = _corrupted(mask, wrong[1])
         node = nodes[contraction.node.outputs[0]]
         before.setdefault(id(node), []).append(_insert_mask(node, contraction, mask, trace))
+    for branch in branches:
+        add = trace.graph.nodes_by_index[branch.node]
+        node = nodes[add.outputs[0]]
+        before.setdefault(id(node), []).append(_insert_zero(node, add, branch.operand, trace))
     graph.nodes[:] = [n for node in list(graph.nodes) for n in (*before.get(id(node), ()), node)]
     return gs.export_onnx(graph, do_type_check=False)
 
@@ -50,16 +62,25 @@ def _loaded(model: Model) -> ModelProto:
 
 
 def _insert_mask(node: gs.Node, contraction: Contraction, mask: np.ndarray, trace: Trace) -> gs.Node:
-    source = node.inputs[contraction.operand]
-    rank = len(trace.axes(contraction.node.inputs[contraction.operand]))
-    shape = [1] * rank
+    operand = contraction.operand
+    shape = [1] * len(trace.axes(contraction.node.inputs[operand]))
     shape[contraction.axis] = len(mask)
-    name = f"masked/{contraction.node.index}/{contraction.operand}/{contraction.axis}"
-    kind = _float_type(contraction.node.inputs[contraction.operand], trace)
-    constant = gs.Constant(f"{name}/mask", mask.reshape(shape).astype(kind))
-    masked = gs.Variable(name)
-    node.inputs[contraction.operand] = masked
-    return gs.Node("Mul", name, inputs=[source, constant], outputs=[masked])
+    name = f"masked/{contraction.node.index}/{operand}/{contraction.axis}"
+    factor = mask.reshape(shape).astype(_float_type(contraction.node.inputs[operand], trace))
+    return _insert_factor(node, operand, factor, name)
+
+
+def _insert_zero(node: gs.Node, add: Node, operand: int, trace: Trace) -> gs.Node:
+    """Multiply a whole operand by zero; a factor of as many axes keeps the shape."""
+    name = add.inputs[operand]
+    zero = np.zeros([1] * len(trace.axes(name)), _float_type(name, trace))
+    return _insert_factor(node, operand, zero, f"dropped/{add.index}/{operand}")
+
+
+def _insert_factor(node: gs.Node, operand: int, factor: np.ndarray, name: str) -> gs.Node:
+    source, product = node.inputs[operand], gs.Variable(name)
+    node.inputs[operand] = product
+    return gs.Node("Mul", name, inputs=[source, gs.Constant(f"{name}/mask", factor)], outputs=[product])
 
 
 # Which input has the type of the result, where it is not the first; Cast and its like state it.

@@ -24,11 +24,12 @@ graph shapes
 trace
 rules
 coupling groups
+branches
 cost repair folding
 analysis
 resources mask selection
 ranking
-slicing surgery compare execution
+bypass slicing surgery compare execution
 verify
 scores budget reconstruct
 api

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import onnxprune
 from onnxprune.cost import Cost
 from onnxprune.errors import UsageError
-from onnxprune.mask import fit_mask
-from onnxprune.ranking import Limits, rank
+from onnxprune.mask import fit_mask, masked_cost
+from onnxprune.ranking import Limits, rank, shares
 from onnxprune.resources import resource_terms, usage
 from tests import counting
 from tests.micrographs import REGISTRY
@@ -372,3 +372,97 @@ def test_groups_without_a_batch_norm_are_chosen_by_l1() -> None:
     by_scale, by_l1 = (onnxprune.choose(analysis, keep=0.5, score=score).groups for score in ("bn", "l1"))
     assert set(np.flatnonzero(by_scale[0].kept)) == set(np.argsort(-arrays["bn_s"])[:4])
     assert by_scale[1] == by_l1[1] and by_scale[0] != by_l1[0]
+
+
+# Branches -------------------------------------------------------------------------------------------------------
+
+BLOCKS = """
+    a = Conv (x, w0)
+    b = Conv (a, w1)
+    c = Add (a, b)
+    d = Conv (c, w2)
+    e = Sigmoid (d)
+    f = Conv (e, w3)
+    g = Add (c, f)
+    h = Conv (g, w4)
+    i = Add (g, h)
+    y = Conv (i, w5)
+"""
+SQUARES = weights(
+    w0=(8, 3, 1, 1), w1=(8, 8, 1, 1), w2=(12, 8, 1, 1), w3=(8, 12, 1, 1), w4=(8, 8, 1, 1), w5=(5, 8, 1, 1)
+)
+
+
+@pytest.fixture(scope="module")
+def blocks() -> onnxprune.Analysis:
+    """Three residual branches: w1, w3 (with w2 in it) and w4."""
+    return onnxprune.analyze(model_of(BLOCKS, SQUARES, IMAGE))
+
+
+SCORES = {"w1": 0.5, "w3": 0.1, "w4": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("target", "dropped"),
+    [
+        ({"params": 1.0}, ()),
+        ({"params": 0.9}, ("w3",)),
+        ({"macs": 0.5}, ("w3",)),
+        ({"macs": 0.49}, ("w3", "w4")),
+        ({"macs": 0.9, "params": 0.3}, ("w1", "w3", "w4")),
+        ({"channels": 0.7}, ("w3",)),
+        ({"volume": 0.5}, ("w3", "w4")),
+    ],
+)
+def test_the_fewest_branches_of_the_lowest_scores_go(
+    target: dict, dropped: tuple[str, ...], blocks: onnxprune.Analysis
+) -> None:
+    mask = onnxprune.choose_branches(blocks, SCORES, target, {"method": "hand"})
+    assert mask.branches == dropped and mask.provenance == {"method": "hand", "target": target}
+    whole, less = (cost_of(p) for p in (blocks.model.proto, cut(blocks, mask)))
+    assert masked_cost(blocks, mask) == less
+    left = shares(blocks, mask, ["params", "macs"])
+    assert left == {"params": less.params / whole.params, "macs": less.macs / whole.macs}
+    assert all(left.get(name, 0) <= share for name, share in target.items())
+
+
+def test_of_equal_scores_the_first_goes_first(blocks: onnxprune.Analysis) -> None:
+    mask = onnxprune.choose_branches(blocks, dict.fromkeys(SCORES, 1.0), {"macs": 0.95})
+    assert mask.branches == ("w1",)
+
+
+def test_branches_without_scores_stay(blocks: onnxprune.Analysis) -> None:
+    assert onnxprune.choose_branches(blocks, {"w4": 1.0}, {"macs": 0.95}).branches == ("w4",)
+
+
+@pytest.mark.parametrize(
+    ("scores", "target", "message"),
+    [
+        (
+            SCORES,
+            {"macs": 0.1},
+            r"no structure meets macs=0.1: with all 3 residual branches dropped the least is macs=0.1",
+        ),
+        ({"w4": 1.0}, {"macs": 0.5}, r"no structure meets macs=0.5: with all 1 residual branches dropped"),
+        (
+            {"w2": 1.0},
+            {"macs": 0.5},
+            "scores are for branch 'w2', which the model does not have; its branches are 'w1'",
+        ),
+        (SCORES, {"time": 0.5}, r"unknown target \['time'\]"),
+        (SCORES, {"macs": 0.0}, r"macs is 0.0, expected a share in \(0, 1\]"),
+    ],
+)
+def test_branches_that_cannot_be_chosen(scores: dict, target: dict, message: str, blocks: onnxprune.Analysis) -> None:
+    with pytest.raises(UsageError, match=message):
+        onnxprune.choose_branches(blocks, scores, target)
+
+
+def test_a_model_without_residual_branches(chain: onnxprune.Analysis) -> None:
+    with pytest.raises(UsageError, match="the model has no residual branch to drop"):
+        onnxprune.choose_branches(chain, {}, {"macs": 0.5})
+
+
+def test_the_cost_of_a_branch(blocks: onnxprune.Analysis) -> None:
+    costs = {b.name: blocks.branch_cost(b) for b in blocks.branches}
+    assert costs == {"w1": Cost(64, 64 * 128), "w3": Cost(192, 192 * 128), "w4": Cost(64, 64 * 128)}

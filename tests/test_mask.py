@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import onnxprune
 from onnxprune.errors import MaskError
-from onnxprune.mask import GroupMask, Mask, fit_mask, make_mask, read_mask, structure
+from onnxprune.mask import GroupMask, Mask, dropped_by, fit_mask, make_mask, read_mask, structure
 from onnxprune.report import document
 from tests.independent import tensors
 from tests.micrographs import REGISTRY
@@ -64,6 +64,11 @@ def test_digests_tell_what_is_removed_and_nothing_else(analysis: onnxprune.Analy
     mask = random_mask(analysis, 0)
     again = replace(mask, provenance={"method": "other"}, fingerprint="other")
     assert mask.digest == again.digest != random_mask(analysis, 1).digest
+
+
+def test_digests_tell_dropped_branches() -> None:
+    digests = {replace(random_mask(PLAIN, 0), branches=names).digest for names in ((), ("a",), ("b",), ("a", "b"))}
+    assert len(digests) == 4
 
 
 # The file -------------------------------------------------------------------------------------------------------
@@ -260,6 +265,36 @@ def test_a_bias_more_or_less_is_the_same_network(analysis: onnxprune.Analysis) -
     bare = model_of(BODY.replace("x, w0, b0", "x, w0"), {k: v for k, v in ARRAYS.items() if k != "b0"}, IMAGE)
     _, by_structure = fit_mask(onnxprune.analyze(bare), random_mask(analysis, 0))
     assert by_structure
+
+
+RESIDUAL = onnxprune.analyze(onnxprune.Model(REGISTRY["concat_of_residuals"]().model))
+
+
+def test_dropped_branches_in_the_file(tmp_path: Path) -> None:
+    mask = make_mask(RESIDUAL, {}, {}, ["w3", "w1"])
+    assert mask.branches == ("w1", "w3"), "in the graph's order"
+    path = tmp_path / "mask.json"
+    path.write_text(document(mask.to_json()))
+    assert read_mask(path) == mask and not mask.removes_nothing
+    assert "branches" not in random_mask(RESIDUAL, 0).to_json(), "files without them are what they were"
+
+
+@pytest.mark.parametrize("branches", ["w1", [1], ["w1", "w1"], {"w1": 1}, None])
+def test_branches_that_are_no_list_of_names(branches: object, tmp_path: Path) -> None:
+    path = tmp_path / "mask.json"
+    path.write_text(json.dumps(random_mask(RESIDUAL, 0).to_json() | {"branches": branches}))
+    with pytest.raises(MaskError, match=r"damaged mask file \(branches are names, each given once"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize(
+    ("analysis", "known"), [(PLAIN, "none"), (RESIDUAL, "'w1', 'w3'")], ids=["without branches", "with others"]
+)
+def test_branches_that_the_model_does_not_have(analysis: onnxprune.Analysis, known: str) -> None:
+    mask = replace(make_mask(analysis, {}, {}, ["w1"]), branches=("w7", "w8"))
+    with pytest.raises(MaskError, match=f"drops branch 'w7', which the model does not have; its branches are {known}"):
+        onnxprune.apply(analysis.model, mask, analysis=analysis)
+    assert dropped_by(analysis, replace(mask, branches=())).branches == ()
 
 
 @pytest.mark.parametrize("groups", [0, 1, 3])

@@ -166,6 +166,68 @@ def test_a_mask_of_dead_channels_alone_is_proven_by_another_channel() -> None:
     assert certificate.corruption is not None and certificate.corruption > certificate.tolerance
 
 
+RESIDUAL = """
+    a = Conv (x, w0, b0)
+    s = Sigmoid (a)
+    c = Conv (s, w1)
+    r = Add (s, c)
+    y = Conv (r, w2)
+"""
+SQUARE = ARRAYS | weights(w1=(8, 8, 1, 1), w2=(5, 8, 1, 1))
+
+
+def without_branch(model: onnxprune.Model) -> tuple[onnxprune.Model, onnxprune.Mask]:
+    analysis = onnxprune.analyze(model)
+    mask = make_mask(analysis, {}, {}, ["w1"])
+    return onnxprune.apply(model, mask, verify=False, analysis=analysis), mask
+
+
+def test_a_branch_wrongly_kept_is_found() -> None:
+    model = model_of(RESIDUAL, SQUARE)
+    pruned, mask = without_branch(model)
+    assert onnxprune.verify(model, pruned, mask).exact
+    certificate = onnxprune.verify(model, model, mask)
+    assert not certificate.exact and certificate.first_difference == "node 'y' differs"
+    assert certificate.error > certificate.tolerance
+
+
+def test_a_branch_wrongly_dropped_is_found() -> None:
+    model = model_of(RESIDUAL, SQUARE)
+    pruned, mask = without_branch(model)
+    certificate = onnxprune.verify(model, pruned, dataclasses.replace(mask, branches=()))
+    assert not certificate.exact and not certificate.same_graph and certificate.corruption is None
+    assert certificate.error > certificate.tolerance
+
+
+def test_the_wrong_side_of_a_sum_is_found() -> None:
+    model = model_of(RESIDUAL, SQUARE)
+    _, mask = without_branch(model)
+    other = model_of(RESIDUAL.replace("r = Add (s, c)", "r = Identity (c)"), SQUARE)
+    certificate = onnxprune.verify(model, other, mask)
+    assert not certificate.exact and certificate.error > certificate.tolerance
+
+
+@pytest.mark.parametrize("size", [0, 1e-9])
+def test_a_dead_branch_alone_is_proven_by_the_other_side(size: float) -> None:
+    """To keep it makes no difference, or one of rounding alone; to drop x in its place does."""
+    model = model_of(RESIDUAL, SQUARE | {"w1": (SQUARE["w1"] * size).astype(np.float32)})
+    pruned, mask = without_branch(model)
+    certificate = onnxprune.verify(model, pruned, mask)
+    assert certificate.exact and certificate.mask_effect < certificate.tolerance
+    assert certificate.corruption is not None and certificate.corruption > certificate.tolerance
+
+
+def test_a_branch_is_multiplied_by_zero_in_the_reference() -> None:
+    model = model_of(RESIDUAL, SQUARE)
+    analysis = onnxprune.analyze(model)
+    proto = masked_reference(model, analysis.trace, {}, branches=analysis.branches)
+    (zero,) = [array for name, array in tensors(proto).items() if name.endswith("/mask")]
+    assert zero.shape == (1, 1, 1, 1) and zero.dtype == np.float32 and not zero.any()
+    (product,) = [node for node in proto.graph.node if node.op_type == "Mul"]
+    (add,) = [node for node in proto.graph.node if node.op_type == "Add"]
+    assert product.input[0] == "c" and list(add.input) == ["s", product.output[0]]
+
+
 def test_a_model_that_gives_no_finite_numbers_is_refused() -> None:
     broken = ARRAYS | {"b0": np.full(8, np.nan, np.float32)}
     model = model_of(TWO_LAYERS, broken)

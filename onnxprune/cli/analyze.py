@@ -17,7 +17,13 @@ from onnxprune.cli.work import refuse_unknown_sizes
 from onnxprune.latency.disk import model_files
 from onnxprune.report import analysis_document, check_outputs, document, write_text
 from onnxprune.report.analysis_file import least_cost
-from onnxprune.report.analysis_tables import frozen_axes_table, groups_table, members_table, products_table
+from onnxprune.report.analysis_tables import (
+    branches_table,
+    frozen_axes_table,
+    groups_table,
+    members_table,
+    products_table,
+)
 from onnxprune.report.cells import Table, short
 from onnxprune.report.data import frozen_reasons
 from onnxprune.report.tables import frozen_table
@@ -39,8 +45,9 @@ def analyze(
 
     A group is a set of channels ("units") that must go together wherever they lie: filters of one or more layers,
     their normalization, and the inputs of all layers that read them. For every group this prints its units, and which
-    share of the network's parameters and multiply-accumulates (MACs) could go with it; then which axes are products of
-    groups (heads x head width), and for every axis that is frozen who froze it.
+    share of the network's parameters and multiply-accumulates (MACs) could go with it; then which residual branches
+    could be dropped whole, which axes are products of groups (heads x head width), and for every axis that is frozen
+    who froze it.
 
     \b
     Examples:
@@ -66,7 +73,7 @@ def _shown(analysis: Analysis, everything: bool) -> Iterator[Table | str]:
     name = analysis.model.path.name if analysis.model.path else "model"
     yield f"{name}: {short(cost.params)} parameters, {short(cost.macs)} MACs, {len(analysis.groups)} groups"
     if not analysis.groups:
-        yield "Nothing can be removed; the frozen axes say why."
+        yield f"{'No channels' if analysis.branches else 'Nothing'} can be removed; the frozen axes say why."
     else:
         shares = f"{least['params']:.2%} of the parameters and {least['macs']:.2%} of the MACs"
         yield f"With one unit left in every group, {shares} are left."
@@ -76,7 +83,8 @@ def _shown(analysis: Analysis, everything: bool) -> Iterator[Table | str]:
 
 def main_tables(analysis: Analysis) -> list[Table]:
     """What most people want to know."""
-    return [groups_table(analysis), products_table(analysis), frozen_table(frozen_reasons(analysis))]
+    tables = [groups_table(analysis), branches_table(analysis), products_table(analysis)]
+    return [*tables, frozen_table(frozen_reasons(analysis))]
 
 
 def all_tables(analysis: Analysis) -> list[Table]:

@@ -25,7 +25,7 @@ from onnxprune.report.tables import before_after
 @options.sizes
 @options.printing
 def apply(model: Path, mask: Path, output: Path, verified: bool, sizes: Mapping[str, int], out: Output) -> None:
-    """Remove the channels that a mask names.
+    """Remove the channels, and drop the residual branches, that a mask names.
 
     Names of nodes, weights, inputs and outputs, metadata, doc strings and opsets stay. The result is proven equal to
     the masked original before it is written: if it is not, nothing is written and the exit status is 1.
@@ -47,4 +47,5 @@ def apply(model: Path, mask: Path, output: Path, verified: bool, sizes: Mapping[
         api.save(pruned, output)
     report = report_on(analysis, chosen, output, certificate)
     work.note_what_stays(report, out)
-    out.result(report.to_json(), before_after(report), report.verdict, f"Written: {output}")
+    dropped = [f"Dropped residual branches: {', '.join(report.branches)}"] if report.branches else []
+    out.result(report.to_json(), before_after(report), *dropped, report.verdict, f"Written: {output}")

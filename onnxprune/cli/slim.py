@@ -73,7 +73,8 @@ sparse = options.bundled(
         type=click.Choice(list(STRATEGIES)),
         default="slim",
         help="slim: all groups, a unit stays if any of its scales wants it to. shortcut: all groups, by the mean of a "
-        "unit's scales. uncoupled: leave out what a sum or an upsampling binds. regular: so, in multiples of 8.",
+        "unit's scales. uncoupled: leave out what a sum or an upsampling binds. regular: so, in multiples of 8. layer: "
+        "drop whole residual branches, by the mean of the scales that end them.",
     ),
     pulling("--strength", type=float, default=1e-4, help="Of the pull (published: 1e-4 for VGG, 1e-5 for ResNet)."),
     pulling(
@@ -119,9 +120,9 @@ def slim(working: training.Working, sparse: Sparse, recipe: training.Training, o
     """Train for sparsity, prune once, train on.
 
     While the network learns, the scale of every channel (of its BatchNorm, or else a gate) is pulled to zero. When it
-    is time the channels with the smallest scales, now or as they are forecast to be, are removed from the network
-    itself, which trains on without the pull. The folder gets dense.onnx, mask.json and pruned.onnx (proven) of that
-    moment, trained.onnx of the end, logs, pictures and outcome.json.
+    is time the channels (or with --strategy layer the residual branches) with the smallest scales, now or as they are
+    forecast to be, are removed from the network itself, which trains on without the pull. The folder gets dense.onnx,
+    mask.json and pruned.onnx (proven) of that moment, trained.onnx of the end, logs, pictures and outcome.json.
 
     \b
     Examples:

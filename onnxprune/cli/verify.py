@@ -24,11 +24,11 @@ from onnxprune.report.tables import certificate_table
 def verify(model: Path, pruned: Path, mask: Path, sizes: Mapping[str, int], out: Output) -> int:
     """Prove that a model was pruned exactly.
 
-    PRUNED must be MODEL without the channels that the mask names. Two things are shown: that PRUNED holds, bit for
-    bit, the mask's slices of MODEL's tensors, and that in onnxruntime its outputs are those of MODEL whose removed
-    channels are zeroed where they are consumed. The check also shows that it can fail: the mask changes the outputs,
-    so does another input, and a reference with one wrong channel is told apart. The exit status is 0 when all of it
-    holds, else 1.
+    PRUNED must be MODEL without the channels and branches that the mask names. Two things are shown: that PRUNED holds,
+    bit for bit, the mask's slices of MODEL's tensors, and that in onnxruntime its outputs are those of MODEL whose
+    removed channels are zeroed where they are consumed, and dropped branches where they are added. The check also shows
+    that it can fail: the mask changes the outputs, so does another input, and a reference with one wrong channel or
+    branch is told apart. The exit status is 0 when all of it holds, else 1.
 
     \b
     Example:

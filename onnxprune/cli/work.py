@@ -85,6 +85,8 @@ def require_runtime(verified: bool) -> None:
 
 def note_what_stays(report: Report, out: Output) -> None:
     """Say so where nothing is removed: a result that looks like success but is the same model."""
+    if report.branches:
+        return
     if not report.widths:
         out.note("nothing can be removed from this model; `onnxprune analyze` says why")
     elif not report.pruned_groups:

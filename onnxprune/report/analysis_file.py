@@ -25,6 +25,7 @@ def analysis_document(analysis: Analysis) -> dict[str, Any]:
         "cost": asdict(analysis.cost),
         "least": _with_shares(least_cost(analysis), analysis.cost),
         "groups": [_group(analysis, group) for group in analysis.groups],
+        "branches": list(_branches(analysis)),
         "products": [{"factors": factors} for factors in shared_axes(analysis)],
         "frozen": list(_frozen(analysis)),
     }
@@ -64,6 +65,13 @@ def _group(analysis: Analysis, group: Group) -> dict[str, Any]:
         "producers": list(group.producers),
         "consumers": list(group.consumers),
     }
+
+
+def _branches(analysis: Analysis) -> Iterator[dict[str, Any]]:
+    for branch in analysis.branches:
+        add = analysis.trace.graph.nodes_by_index[branch.node]
+        saved = _with_shares(analysis.branch_cost(branch), analysis.cost)
+        yield {"name": branch.name, "node": add.label, "removable": saved}
 
 
 def _frozen(analysis: Analysis) -> Iterator[dict[str, Any]]:

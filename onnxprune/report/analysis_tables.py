@@ -33,6 +33,18 @@ def members_table(analysis: Analysis) -> Table:
     return table("Members", columns, rows)
 
 
+def branches_table(analysis: Analysis) -> Table:
+    """Residual branches that can be dropped whole, and what goes with them."""
+    rows = []
+    for branch in analysis.branches:
+        share = analysis.branch_cost(branch).share_of(analysis.cost)
+        label = analysis.trace.graph.nodes_by_index[branch.node].label
+        rows.append((branch.name, f"{share['params']:.1%}", f"{share['macs']:.1%}", label))
+    columns = [text("branch"), number("removable params"), number("removable MACs"), text("sum")]
+    note = "Each is the f of a sum x + f(x), called as its last layer; a mask may drop it whole, and x goes on alone."
+    return table("Residual branches", columns, rows, note)
+
+
 def products_table(analysis: Analysis) -> Table:
     """Axes that are products of groups."""
     inner: dict[str, list[str]] = {}

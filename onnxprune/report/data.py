@@ -13,7 +13,7 @@ from onnxprune.forms import reason_of
 from onnxprune.groups import FrozenAxis
 from onnxprune.latency import Comparison
 from onnxprune.latency.disk import disk_bytes
-from onnxprune.mask import Mask, fit_mask
+from onnxprune.mask import Mask, dropped_by, masked_cost
 from onnxprune.trace import Reason
 from onnxprune.verify import Certificate
 
@@ -78,12 +78,13 @@ class Report:
     Attributes:
         model, output: file names of the original and of what was written.
         before, after: their costs.
-        widths: of all groups, in the graph's order.
+        widths: of all groups, in the graph's order; those that go with a dropped branch keep nothing.
         frozen: why the other axes stay, the most frequent reason first.
         method: how the mask was made.
         certificate: None where nothing was verified.
         accuracy, timing: where they were measured.
         environment: versions and hardware.
+        branches: names of the residual branches that are dropped whole.
     """
 
     model: str
@@ -97,6 +98,7 @@ class Report:
     accuracy: Accuracy | None = None
     timing: Comparison | None = None
     environment: Mapping[str, str | int] = field(default_factory=describe)
+    branches: tuple[str, ...] = ()
 
     @property
     def pruned_groups(self) -> int:
@@ -115,9 +117,10 @@ class Report:
             return "Not verified."
         if not self.certificate.exact:
             return "NOT exact: the pruned model is not the masked original."
+        also = " and the dropped branches" if self.branches else ""
         return (
-            "Exact: the pruned model computes what the original computes with the removed channels' consumers zeroed "
-            f"(largest error {self.certificate.error:.1e} of the output's range)."
+            f"Exact: the pruned model computes what the original computes with the removed channels' consumers{also} "
+            f"zeroed (largest error {self.certificate.error:.1e} of the output's range)."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -144,13 +147,20 @@ def report_on(
         frozen=frozen_reasons(analysis),
         method=mask.provenance,
         certificate=certificate,
+        branches=mask.branches,
     )
 
 
 def widths(analysis: Analysis, mask: Mask) -> tuple[Width, ...]:
-    """Sizes and kept units of all groups under a mask, by the analysis's names."""
+    """Sizes and kept units of all groups under a mask, by the analysis's names.
+
+    Raises:
+        MaskError: it drops a branch that the model does not have.
+    """
+    gone = dropped_by(analysis, mask).tensors
+    lost = {g.name for g in analysis.groups if g.members and all(m.tensor in gone for m in g.members)}
     pairs = zip(analysis.groups, mask.groups, strict=True)
-    return tuple(Width(group.name, group.size, int(entry.kept.sum())) for group, entry in pairs)
+    return tuple(Width(g.name, g.size, 0 if g.name in lost else int(entry.kept.sum())) for g, entry in pairs)
 
 
 def figures_after(analysis: Analysis, mask: Mask, file_bytes: int | None = None) -> Figures:
@@ -159,8 +169,7 @@ def figures_after(analysis: Analysis, mask: Mask, file_bytes: int | None = None)
     Raises:
         MaskError: the mask does not fit the model.
     """
-    kept, _ = fit_mask(analysis, mask)
-    cost = analysis.costs.cost({atom: int(units.sum()) for atom, units in kept.items()})
+    cost = masked_cost(analysis, mask)
     return Figures(cost.params, cost.macs, file_bytes)
 
 

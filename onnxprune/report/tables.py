@@ -14,6 +14,8 @@ from onnxprune.verify import Certificate
 def report_tables(report: Report) -> Iterator[Table]:
     """All tables of a report, in the order in which they are read."""
     yield before_after(report)
+    if report.branches:
+        yield dropped_table(report)
     if report.accuracy:
         yield accuracy_table(report.accuracy)
     if report.certificate:
@@ -42,6 +44,11 @@ def before_after(report: Report) -> Table:
     return table("Before and after", [text(), number("before"), number("after"), number("change")], rows, note)
 
 
+def dropped_table(report: Report) -> Table:
+    """The residual branches that are dropped whole."""
+    return table("Dropped residual branches", [text("branch")], [(name,) for name in report.branches])
+
+
 def accuracy_table(accuracy: Accuracy) -> Table:
     """What was measured on data."""
     points = f"{100 * (accuracy.after - accuracy.before):+.2f} points"
@@ -59,7 +66,10 @@ def certificate_table(certificate: Certificate) -> Table:
         ("error against the masked original", f"{c.error:.1e} (allowed {c.tolerance:.0e})"),
         ("what the mask changes", f"{c.mask_effect:.1e}"),
         ("what another input changes", f"{c.input_effect:.1e}"),
-        ("what one wrong channel changes", "nothing is masked" if c.corruption is None else f"{c.corruption:.1e}"),
+        (
+            "what one wrong channel or branch changes",
+            "nothing is masked" if c.corruption is None else f"{c.corruption:.1e}",
+        ),
         ("approximate", ", ".join(c.approximate) or "nothing"),
         ("seeds of the inputs", ", ".join(map(str, c.seeds))),
         ("runtime", c.runtime),

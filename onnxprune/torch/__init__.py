@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnxprune.torch.binding import Binding, bind
     from onnxprune.torch.chipnet import ChipGates, ChipNet
+    from onnxprune.torch.ends import BranchScales
     from onnxprune.torch.exporting import export
     from onnxprune.torch.filling import filled
     from onnxprune.torch.gates import Gated
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Accuracy": "task",
+    "BranchScales": "ends",
     "Binding": "binding",
     "ChipGates": "chipnet",
     "ChipNet": "chipnet",
@@ -45,6 +47,7 @@ _HOMES = {
 __all__ = [
     "Accuracy",
     "Binding",
+    "BranchScales",
     "ChipGates",
     "ChipNet",
     "Gated",

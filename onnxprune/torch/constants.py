@@ -27,7 +27,7 @@ from onnxprune.torch.binding import Binding
 from onnxprune.torch.consumers import consumption
 from onnxprune.torch.exporting import tensors_in
 from onnxprune.torch.gates import Gated
-from onnxprune.torch.shrinking import difference
+from onnxprune.torch.trials import difference
 
 TOLERANCE = 1e-5  # the largest difference that folding may make, relative to the output's range
 STILL = 1e-9  # what counts as constant, and as zero, relative to all that a layer receives (in double precision)
@@ -87,7 +87,7 @@ def fold_constants(module: nn.Module, binding: Binding, mask: Mask) -> Folding:
     _take_over(module, gated, wanted)
     by_group = {name: tuple(np.flatnonzero(stays[owners == name]).tolist()) for name in owners[stays]}
     left = {name: left[name] for name in owners[removed] if name in left}
-    return Folding(make_mask(binding.analysis, kept, mask.provenance), by_group, left)
+    return Folding(make_mask(binding.analysis, kept, mask.provenance, mask.branches), by_group, left)
 
 
 def _survey(module: nn.Module, binding: Binding, owners: np.ndarray) -> tuple[Layers, dict[str, str]]:

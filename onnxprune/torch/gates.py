@@ -83,8 +83,14 @@ class Gated(nn.Module):
         """Gates of ones for what a mask keeps and of zeros for what it removes.
 
         Raises:
-            MaskError: the mask is for another network, or removes units that something without weights consumes.
+            MaskError: the mask is for another network, drops a branch, or removes units that something without weights
+                consumes.
         """
+        if mask.branches:
+            raise MaskError(
+                f"branch {mask.branches[0]!r} cannot be dropped by gates, which reach channels alone",
+                "shrink the module, or apply the mask to the exported model",
+            )
         fit_mask(self.binding.analysis, mask)
         require_gated(self.consumption, mask)
         self.gates.copy_(torch.from_numpy(~removed_units(mask)))

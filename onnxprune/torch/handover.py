@@ -12,8 +12,11 @@ from torch import nn
 
 from onnxprune import api
 from onnxprune.analysis import analyze
+from onnxprune.bypass import without_zero_sums
+from onnxprune.compare import ROUNDING
 from onnxprune.cost import Cost
-from onnxprune.errors import UsageError
+from onnxprune.errors import UsageError, VerificationError
+from onnxprune.execution import random_inputs, relative_difference, run
 from onnxprune.graph import Model
 from onnxprune.mask import Mask
 from onnxprune.report.files import document, write_text
@@ -22,7 +25,7 @@ from onnxprune.torch.binding import Binding
 from onnxprune.torch.exporting import Example, export, on_cpu
 from onnxprune.torch.filling import filled
 from onnxprune.torch.gates import Gated
-from onnxprune.verify import Certificate
+from onnxprune.verify import REMOVE, Certificate
 
 DENSE, MASK, PRUNED, TRAINED = "dense.onnx", "mask.json", "pruned.onnx", "trained.onnx"
 
@@ -71,12 +74,28 @@ def export_trained(network: nn.Module, example: Example, folder: Path) -> Cost:
 
     Raises:
         ModelError: it cannot be exported.
+        VerificationError: without the sums that a dropped branch leaves it computes something else.
         OutputError: the file cannot be written.
     """
     plain = copy.deepcopy(network).cpu()
-    model = Model(export(plain.fold() if isinstance(plain, Gated) else plain, on_cpu(example)))
+    model = _without_zeros(Model(export(plain.fold() if isinstance(plain, Gated) else plain, on_cpu(example))))
     api.save(model, folder / TRAINED)
     return analyze(model).cost
+
+
+def _without_zeros(model: Model) -> Model:
+    """The model without what a dropped branch leaves in an export: x + 0.
+
+    Raises:
+        VerificationError: the rest computes anything else.
+    """
+    smaller = without_zero_sums(analyze(model))
+    if smaller is not model:
+        feeds = [random_inputs(model, 0)]
+        error = relative_difference(run(model, feeds)[0], run(smaller, feeds)[0])
+        if error > ROUNDING:
+            raise VerificationError(f"without sums with zeros the export differs by {error:.1e}", REMOVE)
+    return smaller
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from onnxprune.mask import Mask
+from onnxprune.report.data import widths
 from onnxprune.report.files import document, write_text
 from onnxprune.torch import plots
 from onnxprune.torch.binding import Binding, bind
@@ -84,9 +85,9 @@ def write_pruned(
     if run.rank == 0:
         handed = hand_over(network, binding, mask, folder)
         write_text(folder / HANDED, document({"epoch": run.epoch, **scores, **_told(handed)}))
-        names = [group.name for group in mask.groups]
-        kept = [int(group.kept.sum()) for group in mask.groups]
-        plots.widths(names, [group.size for group in mask.groups], kept, folder / "widths.png")
+        found = widths(binding.analysis, mask)
+        names, sizes, kept = ([getattr(w, name) for w in found] for name in ("group", "size", "kept"))
+        plots.widths(names, sizes, kept, folder / "widths.png")
 
 
 def _told(handed: HandOver) -> dict[str, Any]:

@@ -15,14 +15,16 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from onnxprune.mask import Mask, read_mask, removed_units
-from onnxprune.ranking import Limits, rank, shares
+from onnxprune.mask import Mask, read_mask
+from onnxprune.ranking import Limits, shares
 from onnxprune.resources import Resource
 from onnxprune.selection import STRATEGIES
 from onnxprune.torch import plots
 from onnxprune.torch.binding import Binding
 from onnxprune.torch.chipnet import EPOCHS, FASTEST, JOURNEY, RECALIBRATE, ChipGates, ChipNet, Course, Curves, Weights
 from onnxprune.torch.constants import fold_constants
+from onnxprune.torch.deciding import ByBranch, ByUnit, Decision
+from onnxprune.torch.ends import BranchScales
 from onnxprune.torch.forecast import FORECASTERS, Trigger, macs_saved
 from onnxprune.torch.foresight import foresight, write_foresight
 from onnxprune.torch.gates import Gated
@@ -49,7 +51,7 @@ class Slimming:
         forecaster: one of `FORECASTERS`: what the scales are taken to be in the end.
         strategy: one of `STRATEGIES`.
         strength, method, pull: see `Sparsity`.
-        min_keep: units that stay in every group.
+        min_keep: units that stay in every group; dropped branches take their groups along.
         fold: let what removed channels still emit, once their scales are zero, be emitted by one that stays (see
             `constants`).
     """
@@ -79,34 +81,41 @@ def slim(task: Task, recipe: Recipe, slimming: Slimming, place: Place) -> Outcom
     if any(not binding.scales_of(g) for g in binding.analysis.groups if g.name in groups):
         network = Gated(network, binding)
     scales = Scales(network, binding, groups, strategy.combine)
-    how = {"method": "slimming", "strategy": slimming.strategy, "forecaster": slimming.forecaster}
-    limits = Limits(strategy.round_to, slimming.min_keep)
     sparsity = Sparsity(scales, slimming.strength, slimming.method, slimming.pull)
-
-    def select(values: np.ndarray, tighter: float = 1.0) -> Mask:
-        target = {name: share * tighter for name, share in slimming.target.items()}
-        return rank(binding.analysis, scales.by_group(values), target, limits, how)
+    decision = _decision(network, binding, scales, slimming)
 
     def decide(run: Run, values: np.ndarray) -> Mask:
         before = run.evaluate("validation", run.network)
-        fold = slimming.fold and not isinstance(network, Gated)
-        mask = _folded(network, binding, slimming.target, partial(select, values)) if fold else select(values)
+        select = partial(decision.select, values)
+        fold = slimming.fold and not isinstance(network, Gated) and not strategy.branches
+        mask = _folded(network, binding, slimming.target, select) if fold else select()
         write_pruned(run, run.network, binding, mask, place.folder, {"validation before": before})
         return mask
 
-    select(scales.read())  # a target out of reach is refused before the training
+    decision.select(decision.read())  # a target out of reach is refused before the training
     prune = PruneOnce(
         sparsity,
-        select,
+        decision.select,
         slimming.trigger,
         FORECASTERS[slimming.forecaster],
         decide=decide,
+        read=decision.read,
+        removed=decision.removed,
     )
     run = trained(task, network, recipe, [sparsity, prune], place, place.folder)
     outcome = ended(run, place.folder)
     if outcome.finished and run.rank == 0:
-        _tell_history(prune.history.array, select, outcome.figures, place.folder, recipe.epochs)
+        _tell_history(prune.history.array, decision, outcome.figures, place.folder, recipe.epochs)
     return outcome
+
+
+def _decision(network: nn.Module, binding: Binding, scales: Scales, slimming: Slimming) -> Decision:
+    strategy = STRATEGIES[slimming.strategy]
+    how = {"method": "slimming", "strategy": slimming.strategy, "forecaster": slimming.forecaster}
+    if strategy.branches:
+        return ByBranch(binding.analysis, BranchScales(network, binding, scales), slimming.target, how)
+    limits = Limits(strategy.round_to, slimming.min_keep)
+    return ByUnit(binding.analysis, scales, slimming.target, limits, how)
 
 
 @dataclass(frozen=True)
@@ -180,12 +189,12 @@ def fine_tune(task: Task, recipe: Recipe, place: Place, mask: Path | None = None
 
 
 def _tell_history(
-    history: np.ndarray, select: Callable[[np.ndarray], Mask], figures: Mapping[str, Any], folder: Path, epochs: int
+    history: np.ndarray, decision: Decision, figures: Mapping[str, Any], folder: Path, epochs: int
 ) -> None:
     """Pictures of the scales until the pruning, and how early it could have been told."""
     plots.scale_history(history, folder / "scales.png")
-    late = removed_units(read_mask(folder / MASK))
-    found = foresight(history, late, lambda values: removed_units(select(values)))
+    late = decision.removed(read_mask(folder / MASK))
+    found = foresight(history, late, lambda values: decision.removed(decision.select(values)))
     costs = figures["pruned"]["cost"]
     saved = macs_saved(costs["before"]["macs"], costs["after"]["macs"], len(history), epochs)
     write_foresight(found, saved, folder)

@@ -112,6 +112,7 @@ class PruneOnce(Hook):
         select: from scales `(units,)` to a mask.
         trigger: says when.
         forecaster: of the scales at the end of the training.
+        read, removed: the scales now, and what a mask removes of what has them; those of units, unless they are given.
         history: the scales after every epoch until then.
         pruned: whether it was; `run.masks` has the mask.
     """
@@ -123,8 +124,11 @@ class PruneOnce(Hook):
         trigger: Trigger,
         forecaster: Forecaster = last,
         decide: Callable[[Run, np.ndarray], Mask] | None = None,
+        read: Callable[[], np.ndarray] | None = None,
+        removed: Callable[[Mask], np.ndarray] = removed_units,
     ):
         """`decide` gives the mask when it is time, from the forecast, instead of `select`; it may edit the network."""
+        self.read, self.removed = read or sparsity.scales.read, removed
         self.sparsity, self.select, self.trigger, self.forecaster = sparsity, select, trigger, forecaster
         self.decide = decide or (lambda run, values: select(values))
         self.history, self.pruned = History(), False
@@ -133,7 +137,7 @@ class PruneOnce(Hook):
         """Prune if it is time."""
         if self.pruned:
             return {}
-        self.history.append(self.sparsity.scales.read())
+        self.history.append(self.read())
         last_chance = run.epoch >= run.recipe.epochs
         if not last_chance and not self.trigger(self.history.array, self._removed):
             return {}
@@ -144,7 +148,7 @@ class PruneOnce(Hook):
         return {"pruned at": float(run.epoch)}
 
     def _removed(self, scales: np.ndarray) -> np.ndarray:
-        return removed_units(self.select(scales))
+        return self.removed(self.select(scales))
 
     def state_dict(self) -> dict[str, Any]:
         """The history, and whether the network is pruned."""

@@ -10,7 +10,11 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
+import onnxprune
+from onnxprune import report
 from onnxprune.cli import application
+from onnxprune.mask import make_mask
+from tests.micrographs import REGISTRY
 
 Run = Callable[..., Result]
 
@@ -55,6 +59,16 @@ def with_tensor(model: onnx.ModelProto, name: str, array: np.ndarray) -> onnx.Mo
 def array_of(model: onnx.ModelProto, name: str) -> np.ndarray:
     """The values of an initializer."""
     return numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == name))
+
+
+@pytest.fixture
+def residual(folder: Path) -> Path:
+    """The folder with a model of one residual branch, `w1`, and the mask that drops it."""
+    model = onnxprune.Model(REGISTRY["residual"]().model)
+    onnxprune.save(model, folder / "residual.onnx")
+    mask = make_mask(onnxprune.analyze(model), {}, {"method": "hand"}, ["w1"])
+    report.write_text(folder / "drop.json", report.document(mask.to_json()))
+    return folder
 
 
 @pytest.fixture

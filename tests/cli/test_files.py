@@ -105,7 +105,9 @@ def test_analysis(analysis):
     assert analysis["groups"] and analysis["frozen"]
 
 
-@pytest.mark.parametrize("name", ["grouped", "attention_packed", "unknown_op", "topk_over_channels", "yolo_head"])
+@pytest.mark.parametrize(
+    "name", ["grouped", "attention_packed", "unknown_op", "topk_over_channels", "yolo_head", "residual"]
+)
 def test_analysis_of(name, run, folder):
     onnx.save(REGISTRY[name]().model, folder / "micro.onnx")
     assert problems(document(run("analyze", "micro.onnx", "--json")), fields("analysis.json")) == []
@@ -126,6 +128,13 @@ def test_report(run, folder, pruned):
     assert problems(document(done), fields("report.json")) == []
     run("prune", "model.onnx", "--keep", 0.5, "-o", "again.onnx", "--report", "report.json")
     assert problems(json.loads((folder / "report.json").read_text()), fields("report.json")) == []
+
+
+def test_files_of_dropped_branches(run, residual):
+    assert problems(json.loads((residual / "drop.json").read_text()), fields("mask.json")) == []
+    report = document(run("apply", "residual.onnx", "--mask", "drop.json", "-o", "small.onnx", "--json"))
+    assert problems(report, fields("report.json")) == []
+    assert report["branches"] == ["w1"] and report["after"]["params"] == 8 * 27 + 8 + 5 * 8 + 5
 
 
 def test_certificate(run, pruned):

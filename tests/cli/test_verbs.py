@@ -1,12 +1,14 @@
 """What every verb does and prints when all is well."""
 
 import json
+import re
 import sys
 
 import numpy as np
 import onnx
 import pytest
 
+import onnxprune
 from onnxprune.environment import describe
 from tests.cli.conftest import array_of, contents, document, network, with_tensor
 from tests.micrographs import REGISTRY
@@ -33,8 +35,8 @@ def test_analyze_says_where_nothing_can_go(run, folder):
     onnx.save(REGISTRY["residual_from_input"]().model, folder / "other.onnx")
     found = {name: document(run("analyze", name, "--json")) for name in ("micro.onnx", "other.onnx")}
     stuck = [name for name, content in found.items() if not content["groups"]]
-    for name in stuck:
-        assert "Nothing can be removed" in run("analyze", name).stdout
+    assert "Nothing can be removed" in run("analyze", "micro.onnx").stdout or "micro.onnx" not in stuck
+    assert "No channels can be removed" in run("analyze", "other.onnx").stdout, "but a residual branch"
     assert any(content["frozen"] for content in found.values())
 
 
@@ -199,3 +201,30 @@ def test_a_report_goes_beside_external_data(run, folder):
     (data,) = folder.glob("small*.data")
     assert found["before"]["bytes"] == whole
     assert found["after"]["bytes"] == (folder / "small.onnx").stat().st_size + data.stat().st_size
+
+
+def test_analyze_lists_residual_branches(run, residual):
+    shown = run("analyze", "residual.onnx").stdout
+    assert re.search(r"Residual branches\s+.*\n.*w1\s+\S+%\s+\S+%\s+r\s", shown, re.DOTALL)
+    [branch] = json.loads(run("analyze", "residual.onnx", "--json").stdout)["branches"]
+    assert branch["name"] == "w1" and branch["node"] == "r" and branch["removable"]["params"] == 8 * 8 * 9 + 8
+
+
+def test_apply_drops_branches_and_says_so(run, residual):
+    done = run("apply", "residual.onnx", "--mask", "drop.json", "-o", "small.onnx")
+    assert done.exit_code == 0 and "Dropped residual branches: w1\n" in done.stdout
+    assert "the removed channels' consumers and the dropped branches zeroed" in done.stdout
+    assert "nothing is removed" not in done.stderr
+    assert [n.op_type for n in onnxprune.load(residual / "small.onnx").proto.graph.node] == ["Conv", "Sigmoid", "Conv"]
+    assert run("verify", "residual.onnx", "small.onnx", "--mask", "drop.json").exit_code == 0
+    assert run("verify", "residual.onnx", "residual.onnx", "--mask", "drop.json").exit_code == 1
+
+
+def test_a_branch_that_is_not_there(run, residual):
+    mask = json.loads((residual / "drop.json").read_text()) | {"branches": ["w9"]}
+    (residual / "drop.json").write_text(json.dumps(mask))
+    done = run("apply", "residual.onnx", "--mask", "drop.json", "-o", "small.onnx")
+    assert (
+        done.exit_code == 2 and "the mask drops branch 'w9'" in done.stderr and "its branches are 'w1'" in done.stderr
+    )
+    assert not (residual / "small.onnx").exists()

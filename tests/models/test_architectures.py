@@ -20,7 +20,8 @@ from models.resnet_cifar import ResNet, resnet56, resnet110
 from models.vgg_cifar import VGG, vgg16_bn, vgg19_bn
 from models.wrn_cifar import WideResNet, wrn, wrn26_12
 from onnxprune.analysis import Analysis
-from tests.pruning import assert_exact
+from onnxprune.mask import make_mask, masked_cost
+from tests.pruning import assert_exact, random_mask
 from tests.test_groups import ARCHITECTURES, check_golden
 
 Factory = Callable[..., nn.Module]
@@ -200,6 +201,36 @@ def test_only_the_ends_and_spatial_axes_are_frozen(architecture) -> None:
 def test_random_pruning_is_exact(architecture) -> None:
     *_, analysis = architecture
     assert_exact(analysis.model)
+
+
+# The identity shortcuts; a first block has a projection, unless its width is the stem's.
+BRANCHES = {
+    "densenet_cifar": [],
+    "googlenet_cifar": [],
+    "mobilenetv2_cifar": ["features.3.project.0"],
+    "preresnet_cifar": ["stages.0.1.conv3.2", "stages.1.1.conv3.2", "stages.2.1.conv3.2"],
+    "resnet_cifar": ["stages.0.0.conv2.0", "stages.0.1.conv2.0", "stages.1.1.conv2.0", "stages.2.1.conv2.0"],
+    "vgg_cifar": [],
+    "wrn_cifar": ["stages.0.1.conv2", "stages.1.1.conv2", "stages.2.1.conv2"],
+}
+
+
+def test_residual_branches(architecture) -> None:
+    name, _, analysis = architecture
+    assert [branch.name for branch in analysis.branches] == BRANCHES[name]
+
+
+def test_dropping_branches_is_exact(architecture) -> None:
+    """Some of them and random units, certified; the cost is that of the file."""
+    _, _, analysis = architecture
+    for seed in range(2 if analysis.branches else 0):
+        names = [branch.name for branch in analysis.branches][seed::2] or [analysis.branches[0].name]
+        units = {group.name: group.kept for group in random_mask(analysis, seed).groups}
+        mask = make_mask(analysis, units, {}, names)
+        pruned = onnxprune.apply(analysis.model, mask, analysis=analysis)
+        assert masked_cost(analysis, mask) == onnxprune.analyze(pruned).cost
+        adds = [sum(n.op_type == "Add" for n in m.proto.graph.node) for m in (analysis.model, pruned)]
+        assert adds[0] - adds[1] == len(names) and "Identity" not in {n.op_type for n in pruned.proto.graph.node}
 
 
 def test_groups_are_the_listed_ones(architecture) -> None:

@@ -39,3 +39,9 @@ def test_uncoupled_mask_leaves_the_rest_whole(analysis):
     mask = onnxprune.choose(analysis, keep=0.5, uncoupled_only=True, score="bn")
     touched = {g.name for g in mask.groups if g.removed}
     assert touched == uncoupled_groups(analysis)
+
+
+def test_every_shortcut_can_be_dropped(analysis):
+    """Darknet-53 has 23; the branch's last convolution is the one just before the shortcut."""
+    assert len(analysis.branches) == 23
+    assert [branch.name for branch in analysis.branches][:2] == ["layers.3.conv", "layers.7.conv"]

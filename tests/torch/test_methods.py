@@ -101,6 +101,56 @@ def test_a_finished_job_can_be_asked_again(chipped):
     assert again.figures["test"] == outcome.figures["test"]
 
 
+LAYER = Slimming({"macs": 0.7}, FixedEpoch(1), strategy="layer", strength=1e-3, method="proximal")
+AVERAGED = Recipe(2, batch=512, lr=0.05, ema=0.9)
+
+
+@pytest.fixture(scope="module")
+def layered(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("layer")
+    return folder, slim(Digits(), AVERAGED, LAYER, Place(folder))
+
+
+def test_whole_branches_are_dropped(layered):
+    folder, outcome = layered
+    mask = read_mask(folder / "mask.json")
+    assert len(mask.branches) == 1 and not removed_units(mask).any()
+    dense, pruned, trained = (onnxprune.load(folder / f"{name}.onnx") for name in ("dense", "pruned", "trained"))
+    assert onnxprune.verify(dense, pruned, mask).exact and outcome.figures["pruned"]["certificate"]["exact"]
+    costs = outcome.figures["pruned"]["cost"]
+    assert costs["after"]["macs"] <= 0.7 * costs["before"]["macs"] and outcome.figures["cost"] == costs["after"]
+    assert [sum(n.op_type == "Add" for n in m.proto.graph.node) for m in (dense, pruned, trained)] == [2, 1, 1]
+
+
+def test_the_branch_of_the_smaller_scale_went(layered):
+    folder, _ = layered
+    dense = onnxprune.analyze(onnxprune.load(folder / "dense.onnx")).trace.graph
+    means = {block: float(np.abs(dense.array(f"{block}.bn2.weight")).mean()) for block in ("3", "7")}
+    lowest = min(means, key=means.__getitem__)
+    assert read_mask(folder / "mask.json").branches == (f"{lowest}.conv2",)
+    content = json.loads((folder / "agreement.json").read_text())
+    assert content["by_forecaster"]["last"] == [1.0]
+
+
+def test_a_job_that_drops_branches_resumes_bit_identically(layered, tmp_path):
+    folder, outcome = layered
+    again, slices = slim(Digits(), AVERAGED, LAYER, Place(tmp_path, until=0.0)), 1
+    while not again.finished and slices < 10:  # each of one step, two of them before the pruning
+        again, slices = slim(Digits(), AVERAGED, LAYER, Place(tmp_path, resume=True, until=0.0)), slices + 1
+    assert again.finished and slices > 3 and again.figures["test"] == outcome.figures["test"]
+    whole, resumed = (torch.load(f / "last.pt", weights_only=True) for f in (folder, tmp_path))
+    for part in ("model", "optimizer", "average", "scaler"):
+        torch.testing.assert_close(resumed[part], whole[part], rtol=0, atol=0)
+    assert resumed["masks"] == whole["masks"] and resumed["hooks"][1][1]["pruned"]
+    assert (tmp_path / "trained.onnx").read_bytes() == (folder / "trained.onnx").read_bytes()
+
+
+def test_a_mask_of_branches_makes_the_network_small(layered, tmp_path):
+    folder, outcome = layered
+    tuned = fine_tune(Digits(), FAST, Place(tmp_path), folder / "mask.json")
+    assert tuned.figures["cost"] == outcome.figures["cost"]
+
+
 def test_a_stopped_job_says_so(tmp_path):
     assert not fine_tune(Digits(), FAST, Place(tmp_path, until=0.0)).finished
     assert not (tmp_path / "outcome.json").exists()

@@ -14,7 +14,8 @@ from onnxprune.mask import Mask, make_mask
 from onnxprune.torch.binding import Binding, bind
 from onnxprune.torch.filling import filled
 from onnxprune.torch.gates import Gated
-from onnxprune.torch.shrinking import difference, shrink
+from onnxprune.torch.shrinking import shrink
+from onnxprune.torch.trials import difference
 from tests.pruning import random_mask
 from tests.torch.test_binding import (
     ARCHITECTURES,

@@ -1,0 +1,94 @@
+"""What a training prunes by its scales: units of channels, or whole residual branches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from onnxprune.analysis import Analysis
+from onnxprune.budget import choose_branches
+from onnxprune.mask import Mask, removed_units
+from onnxprune.ranking import Limits, rank
+from onnxprune.resources import Resource
+from onnxprune.torch.ends import BranchScales
+from onnxprune.torch.scales import Scales
+
+
+class Decision(Protocol):
+    """Reads scales `(n,)` of what may go, and makes masks of them."""
+
+    def read(self) -> np.ndarray:
+        """The scales now: float32 `(n,)`."""
+
+    def select(self, values: np.ndarray, tighter: float = 1.0) -> Mask:
+        """The mask by scales `(n,)`; the target's shares are multiplied by `tighter`.
+
+        Raises:
+            UsageError: no structure meets the target.
+        """
+
+    def removed(self, mask: Mask) -> np.ndarray:
+        """What a mask removes: bool `(n,)`."""
+
+
+@dataclass(frozen=True)
+class ByUnit:
+    """Units of all groups are ranked together (see `ranking.rank`).
+
+    Attributes:
+        analysis: of the network.
+        scales: of the units.
+        target, limits, how: see `rank`; `how` is the provenance.
+    """
+
+    analysis: Analysis
+    scales: Scales
+    target: Mapping[Resource, float]
+    limits: Limits
+    how: Mapping[str, Any]
+
+    def read(self) -> np.ndarray:
+        """The scale of every unit."""
+        return self.scales.read()
+
+    def select(self, values: np.ndarray, tighter: float = 1.0) -> Mask:
+        """The mask of the lowest units."""
+        target = {name: share * tighter for name, share in self.target.items()}
+        return rank(self.analysis, self.scales.by_group(values), target, self.limits, self.how)
+
+    def removed(self, mask: Mask) -> np.ndarray:
+        """The units that go."""
+        return removed_units(mask)
+
+
+@dataclass(frozen=True)
+class ByBranch:
+    """Whole residual branches are ranked (see `budget.choose_branches`).
+
+    Attributes:
+        analysis: of the network.
+        scales: of the branches.
+        target, how: see `choose_branches`; `how` is the provenance.
+    """
+
+    analysis: Analysis
+    scales: BranchScales
+    target: Mapping[Resource, float]
+    how: Mapping[str, Any]
+
+    def read(self) -> np.ndarray:
+        """The scale of every branch."""
+        return self.scales.read()
+
+    def select(self, values: np.ndarray, tighter: float = 1.0) -> Mask:
+        """The mask of the lowest branches."""
+        target = {name: share * tighter for name, share in self.target.items()}
+        scores = dict(zip(self.scales.names, values.tolist(), strict=True))
+        return choose_branches(self.analysis, scores, target, self.how)
+
+    def removed(self, mask: Mask) -> np.ndarray:
+        """The branches that go."""
+        return np.array([name in mask.branches for name in self.scales.names], bool)
