@@ -25,8 +25,9 @@ from onnxprune.report.tables import before_after
 @options.sizes
 @options.printing
 def apply(model: Path, mask: Path, output: Path, verified: bool, sizes: Mapping[str, int], out: Output) -> None:
-    """Remove the channels, and drop the residual branches, that a mask names.
+    """Remove the channels that a mask names.
 
+    So are the residual branches that it drops: x goes on alone where x + f(x) was.
     Names of nodes, weights, inputs and outputs, metadata, doc strings and opsets stay. The result is proven equal to
     the masked original before it is written: if it is not, nothing is written and the exit status is 1.
 

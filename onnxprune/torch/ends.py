@@ -6,6 +6,7 @@ the mean |gamma| of the BatchNorm just before them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +35,7 @@ class End:
 
 
 class BranchScales:
-    """The scale of every residual branch of a network.
+    """The scale of every residual branch of a network, or of some.
 
     It is the mean |gamma| of the normalisations behind the branch's last layer (or layers, side by side); where there
     is none, the mean scale of the units that these layers read: those of the BatchNorm before them, or their gates.
@@ -44,11 +45,13 @@ class BranchScales:
         scales: of the units.
     """
 
-    def __init__(self, network: nn.Module, binding: Binding, scales: Scales):
+    def __init__(self, network: nn.Module, binding: Binding, scales: Scales, names: Collection[str] | None = None):
+        """Of some branches, or all."""
         net = network.module if isinstance(network, Gated) else network
         self.scales = scales
-        self.names = tuple(branch.name for branch in binding.analysis.branches)
-        self._ends = [_end(net, binding, scales, branch) for branch in binding.analysis.branches]
+        branches = [b for b in binding.analysis.branches if names is None or b.name in names]
+        self.names = tuple(branch.name for branch in branches)
+        self._ends = [_end(net, binding, scales, branch) for branch in branches]
 
     def read(self) -> np.ndarray:
         """The scale of every branch: float32 `(branches,)`."""

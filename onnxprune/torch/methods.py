@@ -37,6 +37,7 @@ from onnxprune.torch.sampling import size_of
 from onnxprune.torch.scales import Scales
 from onnxprune.torch.slimming import Method, PruneOnce, Sparsity
 from onnxprune.torch.task import Task
+from onnxprune.torch.trials import droppable
 
 FOLD_ATTEMPTS = 5
 
@@ -113,7 +114,9 @@ def _decision(network: nn.Module, binding: Binding, scales: Scales, slimming: Sl
     strategy = STRATEGIES[slimming.strategy]
     how = {"method": "slimming", "strategy": slimming.strategy, "forecaster": slimming.forecaster}
     if strategy.branches:
-        return ByBranch(binding.analysis, BranchScales(network, binding, scales), slimming.target, how)
+        # What the module cannot lose is known before the training.
+        ends = BranchScales(network, binding, scales, droppable(network, binding))
+        return ByBranch(binding.analysis, ends, slimming.target, how)
     limits = Limits(strategy.round_to, slimming.min_keep)
     return ByUnit(binding.analysis, scales, slimming.target, limits, how)
 

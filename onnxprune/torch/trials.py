@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from onnxprune import api, execution
 from onnxprune.errors import ModelError
 from onnxprune.graph import Graph
-from onnxprune.mask import Mask
+from onnxprune.mask import Mask, dropped_by, make_mask
 from onnxprune.slicing import Edits
 from onnxprune.torch.binding import Binding
 from onnxprune.torch.exporting import Example, first_line, in_single, tensors_in
@@ -71,10 +71,43 @@ def planned(net: nn.Module, binding: Binding, mask: Mask, edits: Edits) -> Plan:
     """The first plan by which the smaller module computes what it has to; the last one's refusal if there is none."""
     aim = _aim(net, binding, mask)
     tries = replaceable(net, binding, edits.dropped) if mask.branches else [()]
-    for zeros in tries[:-1]:
+    for zeros in tries if len(mask.branches) > 1 else tries[:-1]:
         with suppress(ModelError):
             return _tried(aim, binding, edits, zeros)
+    if len(mask.branches) > 1:  # of different kinds, perhaps
+        apart = {name for branch in mask.branches for name in _planned_alone(net, binding, branch).zeros}
+        return _tried(aim, binding, edits, tuple(sorted(apart)))
     return _tried(aim, binding, edits, tries[-1])
+
+
+def _planned_alone(net: nn.Module, binding: Binding, branch: str) -> Plan:
+    """The plan of dropping one branch and nothing else."""
+    mask = make_mask(binding.analysis, {}, {}, [branch])
+    return planned(net, binding, mask, Edits(binding.analysis.trace, {}, dropped_by(binding.analysis, mask)))
+
+
+def droppable(module: nn.Module, binding: Binding) -> tuple[str, ...]:
+    """Names of the residual branches that `shrink` can drop from a module.
+
+    Raises:
+        ModelError: it is none of them; says why of the last.
+    """
+    net = module.module if isinstance(module, Gated) else module
+    names = tuple(branch.name for branch in binding.analysis.branches)
+    mask = make_mask(binding.analysis, {}, {}, names)
+    with suppress(ModelError):
+        planned(net, binding, mask, Edits(binding.analysis.trace, {}, dropped_by(binding.analysis, mask)))
+        return names
+    found, refusal = list[str](), None
+    for name in names:
+        try:
+            _planned_alone(net, binding, name)
+            found.append(name)
+        except ModelError as error:
+            refusal = error
+    if refusal and not found:
+        raise refusal
+    return tuple(found)
 
 
 @torch.no_grad()
@@ -92,7 +125,8 @@ def _aim(net: nn.Module, binding: Binding, mask: Mask) -> _Aim:
     pruned = api.apply(filled(binding, net), mask, verify=False)
     feeds = {value.name: x.numpy() for value, x in zip(Graph(pruned).inputs, inputs, strict=True)}
     wanted = [torch.from_numpy(array) for array in execution.run(pruned, [feeds])[0]]
-    return _Aim(net, gated, inputs, wanted, "the pruned export", _DOING_MORE)
+    what = f"the pruned export (without {', '.join(map(repr, mask.branches))})"
+    return _Aim(net, gated, inputs, wanted, what, _DOING_MORE)
 
 
 def _stirred(net: nn.Module) -> nn.Module:

@@ -17,6 +17,7 @@ from onnxprune.torch.filling import filled
 from onnxprune.torch.gates import Gated
 from onnxprune.torch.shrinking import shrink
 from onnxprune.torch.tasks import DigitsNet
+from onnxprune.torch.trials import droppable
 from onnxprune.torch.zeros import Zeros
 from tests.pruning import random_mask
 from tests.torch.test_binding import IMAGE, SMALL, Residual, draw
@@ -95,7 +96,11 @@ def sequence(*blocks: nn.Module, tokens: bool = False) -> nn.Module:
     return nn.Sequential(ends[0], *blocks, ends[1])
 
 
-SIGMOID = nn.Sequential(nn.Linear(8, 8), nn.Sigmoid())
+def ending() -> nn.Module:
+    """Of zeros its end makes halves."""
+    return nn.Sequential(nn.Linear(8, 8), nn.Sigmoid())
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], Tensor, list[str], list[str]]] = {
     # The network, its example, the branches to drop, and what gives zeros then.
     "digits": (DigitsNet, torch.zeros(2, 1, 16, 16), ["3.conv2"], ["3.bn1", "3.bn2", "3.conv1", "3.conv2"]),
@@ -119,7 +124,13 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Tensor, list[str], list[str]]] = 
     ),
     # The attention states sizes, and of zeros the sigmoid makes halves: all of f has to be replaced.
     "wrapped": (lambda: sequence(Wrapped(Attention()), tokens=True), TOKENS, ["1.f.out"], ["1.f"]),
-    "wrapped with its end": (lambda: sequence(Wrapped(SIGMOID), tokens=True), TOKENS, ["1.f.0"], ["1.f"]),
+    "wrapped with its end": (lambda: sequence(Wrapped(ending()), tokens=True), TOKENS, ["1.f.0"], ["1.f"]),
+    "of different kinds": (
+        lambda: sequence(Wrapped(ending()), Wrapped(Attention()), Encoder(), tokens=True),
+        TOKENS,
+        ["1.f.0", "2.f.out", "3.mlp.2"],
+        ["1.f", "2.f", "3.mlp", "3.norm2"],
+    ),
     "shared": (Shared, IMAGE, ["layer:0", "layer:1"], ["layer"]),
     "one of two": (Residual, IMAGE, ["back"], ["back", "inner", "inner_norm"]),
     "preresnet": (
@@ -175,11 +186,34 @@ def test_a_branch_that_is_not_zero_at_zero_is_refused_and_nothing_changed() -> N
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     before, text = copy.deepcopy(net.state_dict()), repr(net)
     binding = bind(net, IMAGE)
-    message = r"Residual cannot be made smaller: the smaller module differs from the pruned export by .*\n  fix: a drop"
+    message = r"smaller: the smaller module differs from the pruned export \(without 'same'\) by .*\n  fix: a dropped"
     with pytest.raises(ModelError, match=message):
         shrink(net, binding, dropping(binding, ["same"]), optimizer)
     assert repr(net) == text and len(optimizer.param_groups[0]["params"]) == len(list(net.parameters()))
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
+
+
+def test_which_branches_a_module_can_lose() -> None:
+    digits, residual = DigitsNet(), Residual()
+    assert droppable(digits, bind(digits, torch.zeros(2, 1, 16, 16))) == ("3.conv2", "7.conv2")
+    assert droppable(Gated(residual, bind(residual, IMAGE)), bind(residual, IMAGE)) == ("back",)
+
+
+def test_none_that_it_can_lose_is_refused() -> None:
+    net = sequence(Squashed())
+    with pytest.raises(ModelError, match=r"differs from the pruned export \(without '1\.layer'\)"):
+        droppable(net, bind(net, IMAGE))
+
+
+class Squashed(nn.Module):
+    """A branch that is not zero where its layer gives zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.sigmoid(self.layer(x))
 
 
 @pytest.mark.parametrize("silent", ["head", "branch"])
