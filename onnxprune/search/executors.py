@@ -110,12 +110,16 @@ _here: list[Judge] = []
 """A worker's fitness."""
 
 
-def _prepare(maker: Maker) -> None:
-    """Make the fitness; what goes wrong there goes wrong in every evaluation, and is told."""
+def prepared(maker: Maker) -> Judge:
+    """The fitness; what goes wrong in making it goes wrong in every evaluation, and is told."""
     try:
-        _here[:] = [maker()]
+        return maker()
     except Exception as error:
-        _here[:] = [partial(_refuse, error)]
+        return partial(_refuse, error)
+
+
+def _prepare(maker: Maker) -> None:
+    _here[:] = [prepared(maker)]
 
 
 def _refuse(error: Exception, job: Job) -> Mapping[str, float]:

@@ -4,10 +4,12 @@ import json
 import math
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
 from onnxprune.errors import TrainingError, UsageError
 from onnxprune.search.bees import bees
@@ -15,6 +17,7 @@ from onnxprune.search.evaluation import Evaluation, Job
 from onnxprune.search.executors import InProcess, Processes, Workers
 from onnxprune.search.grid import Grid, Space
 from onnxprune.search.journal import Journal
+from onnxprune.search.remote import Cluster, Remote
 from onnxprune.search.run import Budget, best, best_so_far, search
 from onnxprune.search.sampler import Sampler
 from tests.search.problems import Surrogate, Unlucky, broken
@@ -96,6 +99,48 @@ def test_a_lost_worker_is_replaced_and_its_evaluation_redone(tmp_path, hang):
     evaluations = found(Processes(maker, Workers(2, timeout=3.0 if hang else None)), 14)
     assert plain(evaluations) == plain(found(InProcess(Surrogate()), 14))
     assert sorted(map(int, (tmp_path / "finished").read_text().split())) == list(range(14))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ray's own
+        ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    yield Cluster(cpus=0.5)
+    ray.shutdown()
+
+
+class Shared(Remote):
+    """Leaves the cluster to the next test."""
+
+    def __exit__(self, *error):
+        return None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_finds_the_same_bit_for_bit(cluster, tmp_path):
+    alone = found(InProcess(Surrogate(noise=0.1)), 25)
+    assert plain(found(Shared(Surrogate(noise=0.1), Workers(2), cluster), 25)) == plain(alone)
+    maker = Unlucky(tmp_path, killed=(3, 11))
+    assert plain(found(Shared(maker, Workers(2), cluster), 14)) == plain(found(InProcess(Surrogate()), 14))
+    assert sorted(map(int, (tmp_path / "finished").read_text().split())) == list(range(14))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_gives_up_what_hangs_twice(cluster, tmp_path):
+    maker = Unlucky(tmp_path, killed=(3,), always=True, hang=True)
+    evaluations = found(Shared(maker, Workers(2, timeout=2.0), cluster), 12)
+    assert evaluations[3].failure == "the worker took more than 2.0 seconds, 2 times"
+    assert not any(e.failure for e in evaluations if e.number != 3)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
+def test_a_cluster_that_does_not_answer(address, monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(UsageError, match=f"no Ray cluster answers at {address}: .*refused"):
+        Remote(Surrogate(), Workers(1), Cluster(address))
+    with pytest.raises(UsageError, match="Ray address 'nowhere', expected host:port"):
+        Remote(Surrogate(), Workers(1), Cluster("nowhere"))
 
 
 def test_what_loses_its_worker_twice_has_failed(tmp_path):
