@@ -34,7 +34,7 @@ class Evaluation:
     """A judgement.
 
     Attributes:
-        number, structure: of the job.
+        number, structure, seed: of the job.
         figures: what was measured, `score` among it (higher is better); empty for one that failed.
         seconds: that it took.
         failure: what went wrong, or nothing.
@@ -42,6 +42,7 @@ class Evaluation:
 
     number: int
     structure: Structure
+    seed: int = 0
     figures: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     failure: str = ""
@@ -77,7 +78,9 @@ def judged(judge: Judge, job: Job) -> Evaluation:
         failure = "" if math.isfinite(figures[SCORE]) else f"the fitness is {figures[SCORE]}"
     except Exception as error:  # a fitness is anybody's code; the search goes on without this one
         figures, failure = {}, f"{type(error).__name__}: {error}"
-    return Evaluation(job.number, job.structure, {} if failure else figures, time.perf_counter() - start, failure)
+    return Evaluation(
+        job.number, job.structure, job.seed, {} if failure else figures, time.perf_counter() - start, failure
+    )
 
 
 def seed_of(seed: int, number: int) -> int:

@@ -97,4 +97,5 @@ def _whole_lines(path: Path) -> list[bytes]:
 def _evaluation(entry: Mapping[str, Any]) -> Evaluation:
     structure = tuple(int(place) for place in entry["structure"])
     figures = {str(name): float(value) for name, value in entry["figures"].items()}
-    return Evaluation(int(entry["number"]), structure, figures, float(entry["seconds"]), str(entry["failure"]))
+    number, seed = int(entry["number"]), int(entry["seed"])
+    return Evaluation(number, structure, seed, figures, float(entry["seconds"]), str(entry["failure"]))

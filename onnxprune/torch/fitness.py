@@ -62,7 +62,11 @@ class Recalibrated:
 
     def __call__(self, mask: Mask, seed: int = 0) -> Mapping[str, float]:
         """The score of the smaller copy."""
-        return {"score": self.score(self.smaller(mask))}
+        return {"score": self.score(self.network_for(mask, seed))}
+
+    def network_for(self, mask: Mask, seed: int = 0) -> nn.Module:
+        """The smaller copy as it is judged."""
+        return self.smaller(mask)
 
     def smaller(self, mask: Mask) -> nn.Module:
         """A smaller copy, with statistics of its own; the first one has to prove that it is what the mask says."""
@@ -102,11 +106,7 @@ class Trained(Recalibrated):
         super().__init__(task, network, binding, recipe, **how)
         self.recipe = recipe
 
-    def __call__(self, mask: Mask, seed: int = 0) -> Mapping[str, float]:
-        """The score after training."""
-        return {"score": self.score(self.trained(mask, seed))}
-
-    def trained(self, mask: Mask, seed: int = 0) -> nn.Module:
+    def network_for(self, mask: Mask, seed: int = 0) -> nn.Module:
         """A smaller copy, trained."""
         small = self.smaller(mask)
         with TemporaryDirectory() as folder:

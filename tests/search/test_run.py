@@ -38,7 +38,7 @@ def found(executor, evaluations=45, journal=None, **how):
 
 def plain(evaluations):
     """All but the time that they took."""
-    return [(e.number, e.structure, e.figures, e.failure) for e in evaluations]
+    return [(e.number, e.structure, e.seed, e.figures, e.failure) for e in evaluations]
 
 
 def test_as_many_as_the_budget_has():
@@ -200,7 +200,7 @@ def test_journals_that_do_not_fit(tmp_path):
 
 def test_a_journal_of_other_structures_is_refused(tmp_path):
     with Journal(tmp_path / "j", WHAT) as journal:
-        journal.add(Evaluation(0, (0,) * 6, {"score": 0.5}))
+        journal.add(Evaluation(0, (0,) * 6, 1, {"score": 0.5}))
     with (
         Journal(tmp_path / "j", WHAT, resume=True) as journal,
         pytest.raises(UsageError, match="evaluation 0 of the journal is of another structure"),

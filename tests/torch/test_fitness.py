@@ -60,6 +60,6 @@ def test_training_helps_and_depends_on_the_seed_alone(trained):
     fitness = Trained(Digits(), network, binding, RECIPE)
     quick = Recalibrated(Digits(), network, binding, RECIPE)
     assert fitness(mask, 1)["score"] > quick(mask)["score"]
-    one, two, other = (fitness.trained(mask, seed).state_dict() for seed in (1, 1, 2))
+    one, two, other = (fitness.network_for(mask, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(t, two[name]) for name, t in one.items())
     assert not all(torch.equal(t, other[name]) for name, t in one.items())
