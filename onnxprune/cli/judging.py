@@ -142,7 +142,7 @@ class TaskMaker:
         structures, fitness = self.structures(binding), self.fitness(network, binding)
 
         def judge(job: Job) -> Mapping[str, float]:
-            return fitness(structures.mask(job.structure, {}), job.seed)
+            return fitness(structures.mask(job.structure, {}), job.seed, job.effort)
 
         return judge
 

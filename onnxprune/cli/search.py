@@ -32,6 +32,9 @@ searching, judging, working, spreading = (
 )
 
 
+RUNGS = (0.25, 0.5, 1.0)
+
+
 @dataclass(frozen=True)
 class Subject:
     """What is searched, and the folder."""
@@ -84,12 +87,14 @@ class Hunt:
     limit: int
     controls: bool
     compat: Compat | None
+    halving: bool
 
     def plan(self, fitness: Mapping[str, Any]) -> Plan:
         """The library's form."""
         seeds = tuple(range(self.seed, self.seed + self.seeds))
         names = tuple(CONTROLS) if self.controls else ()
-        return Plan(self.evaluations, seeds, Colony(self.sources, self.limit), names, self.compat, fitness)
+        rungs = RUNGS if self.halving else (1.0,)
+        return Plan(self.evaluations, seeds, Colony(self.sources, self.limit), names, self.compat, rungs, fitness)
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,11 @@ hunt = options.bundled(
     searching("--sources", type=int, default=10, help="Of food, for the bees."),
     searching("--limit", type=int, default=5, help="Looks in vain after which a source is left."),
     searching("--controls/--no-controls", default=True, help="Also search at random, uniformly and by evolution."),
+    searching(
+        "--halving",
+        is_flag=True,
+        help="Judge each batch by a quarter of --fitness-epochs, the better half by half of them, and so on.",
+    ),
     searching("--compat", type=click.Choice(["released"]), help="The bees of the released code, with its faults."),
 )
 judgement = options.bundled(

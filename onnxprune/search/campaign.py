@@ -43,6 +43,7 @@ class Plan:
         colony: of the bees.
         controls: which of `CONTROLS` run, too.
         compat: "released" for the bees of the released code.
+        rungs: of successive halving: see `Budget`.
         fitness: what judges, as the journal tells it from others.
     """
 
@@ -51,6 +52,7 @@ class Plan:
     colony: Colony = PUBLISHED
     controls: tuple[str, ...] = tuple(CONTROLS)
     compat: Compat | None = None
+    rungs: tuple[float, ...] = (1.0,)
     fitness: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -72,7 +74,7 @@ class Plan:
         colony = {"colony": asdict(self.colony), "compat": self.compat} if name == BEES else {}
         network = {"network": structures.analysis.fingerprint, "grid": structures.grid.widths}
         how = {"target": structures.target, "score": structures.score, "fitness": dict(self.fitness)}
-        return {"sampler": name, "seed": seed, **colony, **network, **how}
+        return {"sampler": name, "seed": seed, "rungs": self.rungs, **colony, **network, **how}
 
 
 Found = dict[str, list[list[Evaluation]]]
@@ -112,7 +114,8 @@ def campaign(
                 what = plan.of(name, structures, seed)
                 journal = folder and stack.enter_context(Journal(folder / f"{name}-{seed}.jsonl", what, resume))
                 told = None if show is None else _telling(show, name, seed)
-                evaluations = search(sampler, executor, Budget(plan.evaluations, seed), journal or None, told)
+                budget = Budget(plan.evaluations, seed, plan.rungs)
+                evaluations = search(sampler, executor, budget, journal or None, told)
             found.setdefault(name, []).append(evaluations)
     return found
 

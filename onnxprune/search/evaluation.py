@@ -22,11 +22,15 @@ class Job:
         number: of the evaluation, counted from 0 in the order in which the sampler asked.
         structure: what to judge.
         seed: of all chance in it; depends on the search's seed and the number alone.
+        rung: how far the judging goes, from 0.
+        effort: the share of all effort (epochs of training) that it may take there.
     """
 
     number: int
     structure: Structure
     seed: int
+    rung: int = 0
+    effort: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Evaluation:
     """A judgement.
 
     Attributes:
-        number, structure, seed: of the job.
+        number, structure, seed, rung: of the job.
         figures: what was measured, `score` among it (higher is better); empty for one that failed.
         seconds: that it took.
         failure: what went wrong, or nothing.
@@ -43,6 +47,7 @@ class Evaluation:
     number: int
     structure: Structure
     seed: int = 0
+    rung: int = 0
     figures: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     failure: str = ""
@@ -51,6 +56,11 @@ class Evaluation:
     def score(self) -> float:
         """Higher is better; -inf for a failure."""
         return self.figures.get(SCORE, -math.inf)
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """What is better: the higher rung, on the same one the higher score."""
+        return self.rung, self.score
 
 
 Judge = Callable[[Job], Mapping[str, float]]
@@ -79,7 +89,7 @@ def judged(judge: Judge, job: Job) -> Evaluation:
     except Exception as error:  # a fitness is anybody's code; the search goes on without this one
         figures, failure = {}, f"{type(error).__name__}: {error}"
     return Evaluation(
-        job.number, job.structure, job.seed, {} if failure else figures, time.perf_counter() - start, failure
+        job.number, job.structure, job.seed, job.rung, {} if failure else figures, time.perf_counter() - start, failure
     )
 
 

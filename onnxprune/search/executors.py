@@ -58,7 +58,7 @@ class InProcess:
 
 def lost(job: Job, why: str) -> Evaluation:
     """The judgement of a job whose workers were lost."""
-    return Evaluation(job.number, job.structure, job.seed, failure=f"the worker {why}, {ATTEMPTS} times")
+    return Evaluation(job.number, job.structure, job.seed, job.rung, failure=f"the worker {why}, {ATTEMPTS} times")
 
 
 class Processes:

@@ -24,7 +24,7 @@ class Journal:
 
     Attributes:
         path: the file; JSON, a line each.
-        known: evaluations that are in it, by number.
+        known: evaluations that are in it, by number and rung.
     """
 
     def __init__(self, path: Path, search: Mapping[str, Any], resume: bool = False):
@@ -36,7 +36,7 @@ class Journal:
         """
         self.path = path
         self.head = {"format": FORMAT, "version": VERSION, **json.loads(json.dumps(dict(search)))}
-        self.known: dict[int, Evaluation] = {}
+        self.known: dict[tuple[int, int], Evaluation] = {}
         if path.exists() and not resume:
             raise UsageError(f"{path}: has a search already", "go on with it (--resume), or take another folder")
         try:
@@ -51,7 +51,7 @@ class Journal:
 
     def add(self, evaluation: Evaluation) -> None:
         """Put it on the disk."""
-        self.known[evaluation.number] = evaluation
+        self.known[evaluation.number, evaluation.rung] = evaluation
         self._write(asdict(evaluation))
 
     def __enter__(self) -> Self:
@@ -78,7 +78,7 @@ class Journal:
                     f"{self.path}: a journal of another search: its {name} is {got!r}, expected {value!r}",
                     "resume with the options that it was begun with, or take another folder",
                 )
-        self.known = {evaluation.number: evaluation for evaluation in found}
+        self.known = {(evaluation.number, evaluation.rung): evaluation for evaluation in found}
 
 
 def _whole_lines(path: Path) -> list[bytes]:
@@ -97,5 +97,5 @@ def _whole_lines(path: Path) -> list[bytes]:
 def _evaluation(entry: Mapping[str, Any]) -> Evaluation:
     structure = tuple(int(place) for place in entry["structure"])
     figures = {str(name): float(value) for name, value in entry["figures"].items()}
-    number, seed = int(entry["number"]), int(entry["seed"])
-    return Evaluation(number, structure, seed, figures, float(entry["seconds"]), str(entry["failure"]))
+    number, seed, rung = (int(entry[name]) for name in ("number", "seed", "rung"))
+    return Evaluation(number, structure, seed, rung, figures, float(entry["seconds"]), str(entry["failure"]))

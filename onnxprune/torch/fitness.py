@@ -60,11 +60,11 @@ class Recalibrated:
             self._calibration = [inputs for inputs, _ in self._batches("train", calibration, recipe)]
         self._tried = False
 
-    def __call__(self, mask: Mask, seed: int = 0) -> Mapping[str, float]:
-        """The score of the smaller copy."""
-        return {"score": self.score(self.network_for(mask, seed))}
+    def __call__(self, mask: Mask, seed: int = 0, effort: float = 1.0) -> Mapping[str, float]:
+        """The score of the smaller copy, with a share of all effort."""
+        return {"score": self.score(self.network_for(mask, seed, effort))}
 
-    def network_for(self, mask: Mask, seed: int = 0) -> nn.Module:
+    def network_for(self, mask: Mask, seed: int = 0, effort: float = 1.0) -> nn.Module:
         """The smaller copy as it is judged."""
         return self.smaller(mask)
 
@@ -106,9 +106,9 @@ class Trained(Recalibrated):
         super().__init__(task, network, binding, recipe, **how)
         self.recipe = recipe
 
-    def network_for(self, mask: Mask, seed: int = 0) -> nn.Module:
-        """A smaller copy, trained."""
-        small = self.smaller(mask)
+    def network_for(self, mask: Mask, seed: int = 0, effort: float = 1.0) -> nn.Module:
+        """A smaller copy, trained for a share of the epochs, at least one."""
+        small, epochs = self.smaller(mask), max(1, round(effort * self.recipe.epochs))
         with TemporaryDirectory() as folder:
-            train(self.task, small, replace(self.recipe, seed=seed), folder=folder)
+            train(self.task, small, replace(self.recipe, seed=seed, epochs=epochs), folder=folder)
         return small

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks.surrogate import DIMENSIONS, LEVELS, surrogate
 from onnxprune.errors import UsageError
 from onnxprune.search.bees import Colony, Source, attraction, bees, look, onlookers
 from onnxprune.search.controls import evolution, random, uniform
 from onnxprune.search.grid import Grid, Space
 from onnxprune.search.released import cut_look, released_bees
 from onnxprune.search.sampler import Sampler
-from tests.search.problems import DIMENSIONS, LEVELS, surrogate
 
 GRID = Grid((tuple(range(1, LEVELS + 1)),) * DIMENSIONS)
 

@@ -5,12 +5,14 @@ import math
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
 
+from benchmarks.surrogate import Surrogate, Unlucky
 from onnxprune.errors import TrainingError, UsageError
 from onnxprune.search.bees import bees
 from onnxprune.search.evaluation import Evaluation, Job
@@ -20,7 +22,6 @@ from onnxprune.search.journal import Journal
 from onnxprune.search.remote import Cluster, Remote
 from onnxprune.search.run import Budget, best, best_so_far, search
 from onnxprune.search.sampler import Sampler
-from tests.search.problems import Surrogate, Unlucky, broken
 
 ROOT = Path(__file__).parents[2]
 GRID = Grid((tuple(range(1, 8)),) * 6)
@@ -72,7 +73,7 @@ def test_a_line_cut_short_is_dropped(tmp_path):
     content = (tmp_path / "j").read_bytes()
     (tmp_path / "j").write_bytes(content[:-9])
     with Journal(tmp_path / "j", WHAT, resume=True) as journal:
-        assert sorted(journal.known) == list(range(11))
+        assert sorted(journal.known) == [(n, 0) for n in range(11)]
         found(InProcess(Surrogate()), 12, journal)
     assert [json.loads(a) | {"seconds": 0} for a in (tmp_path / "j").read_text().splitlines()] == [
         json.loads(a) | {"seconds": 0} for a in content.decode().splitlines()
@@ -90,7 +91,7 @@ def test_a_killed_driver_loses_and_repeats_nothing(tmp_path):
     assert last.returncode == 0
     assert (tmp_path / "finished").read_text().split() == [str(n) for n in range(45)]
     with Journal(tmp_path / "j", WHAT, resume=True) as journal:
-        assert plain(journal.known[n] for n in range(45)) == plain(found(InProcess(Surrogate())))
+        assert plain(journal.known[n, 0] for n in range(45)) == plain(found(InProcess(Surrogate())))
 
 
 @pytest.mark.parametrize("hang", [False, True])
@@ -164,13 +165,18 @@ def test_failures_are_recorded_and_the_search_goes_on(tmp_path):
     assert evaluations[1].failure == "ValueError: will not" and evaluations[2].failure == "the fitness is nan"
     assert len(evaluations) == 45 and best(evaluations).failure == ""
     with Journal(tmp_path / "j", WHAT, resume=True) as journal:
-        assert plain(journal.known[n] for n in range(45)) == plain(evaluations)
+        assert plain(journal.known[n, 0] for n in range(45)) == plain(evaluations)
 
 
 @pytest.mark.parametrize("executor", [lambda: Processes(broken, Workers(1)), lambda: InProcess(lambda: _fail)])
 def test_where_everything_fails_the_first_failure_is_told(executor):
     with pytest.raises(TrainingError, match="all of the first 10 evaluations failed; the first: RuntimeError: no data"):
         found(executor())
+
+
+def broken():
+    """A maker that fails."""
+    raise RuntimeError("no data here")
 
 
 def _fail(job: Job):
@@ -200,12 +206,47 @@ def test_journals_that_do_not_fit(tmp_path):
 
 def test_a_journal_of_other_structures_is_refused(tmp_path):
     with Journal(tmp_path / "j", WHAT) as journal:
-        journal.add(Evaluation(0, (0,) * 6, 1, {"score": 0.5}))
+        journal.add(Evaluation(0, (0,) * 6, 1, 0, {"score": 0.5}))
     with (
         Journal(tmp_path / "j", WHAT, resume=True) as journal,
         pytest.raises(UsageError, match="evaluation 0 of the journal is of another structure"),
     ):
         found(InProcess(Surrogate()), journal=journal)
+
+
+class Patient(Surrogate):
+    """What more effort makes surer; counts the judgements of every rung."""
+
+    def __call__(self):
+        self.__dict__["efforts"] = []
+        return self.judge
+
+    def judge(self, job):
+        self.efforts.append((job.rung, job.effort))
+        error = 0.1 * (1 - job.effort) * np.random.default_rng(job.seed).standard_normal()
+        return {"score": super().judge(job)["score"] + error}
+
+
+def test_halving_spends_effort_on_the_better_ones(tmp_path):
+    maker, budget = Patient(), Budget(20, rungs=(0.25, 0.5, 1.0))
+    with Journal(tmp_path / "j", WHAT) as journal:
+        evaluations = search(sampler(), InProcess(maker), budget, journal)
+    assert Counter(maker.efforts) == {(0, 0.25): 20, (1, 0.5): 10, (2, 1.0): 6}
+    batch = evaluations[:10]
+    reached = [[e for e in batch if e.rung >= rung] for rung in (0, 1, 2)]
+    assert [len(r) for r in reached] == [10, 5, 3]
+    first = {n: journal.known[n, 0].score for n in range(10)}
+    assert min(first[e.number] for e in reached[1]) >= max(first[e.number] for e in batch if e.rung == 0)
+    assert best(evaluations).rung == 2 and best_so_far(evaluations)[-1] == best(evaluations).score
+    with Journal(tmp_path / "j", WHAT, resume=True) as journal:
+        again = search(sampler(), InProcess(maker), budget, journal)
+    assert plain(again) == plain(evaluations) and not maker.efforts
+
+
+@pytest.mark.parametrize("rungs", [(), (0.5,), (0.5, 0.5, 1.0), (0.0, 1.0)])
+def test_rungs_that_do_not_ascend_to_one(rungs):
+    with pytest.raises(UsageError, match="expected shares that ascend to 1"):
+        Budget(10, rungs=rungs)
 
 
 def test_numbers_that_make_no_sense():
