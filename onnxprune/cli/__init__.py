@@ -12,12 +12,13 @@ from onnxprune.cli.chipnet import chipnet
 from onnxprune.cli.finetune import finetune
 from onnxprune.cli.mask import mask
 from onnxprune.cli.prune import prune
+from onnxprune.cli.search import search
 from onnxprune.cli.slim import slim
 from onnxprune.cli.verify import verify
 
 __all__ = ["application", "main"]
 
-VERBS = (prune, analyze, mask, apply, verify, bench, slim, chipnet, finetune)
+VERBS = (prune, analyze, mask, apply, verify, bench, slim, chipnet, search, finetune)
 
 
 @click.group(cls=Application, context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,6 +42,8 @@ def application() -> None:
       onnxprune slim --epochs 4 --prune-at 2 --target macs=0.5 -o slim
       onnxprune chipnet --soft-epochs 2 --epochs 2 --target params=0.5 -o chip
       onnxprune finetune --mask slim/mask.json --epochs 2 -o fine
+    Widths by search, of a torch task or of an ONNX file alone:
+      onnxprune search --weights fine/best.pt --target macs=0.5 --evaluations 20 -o found
 
     Every verb explains itself with --help and answers programs with --json. The exit status is 0 when the work is
     done, 1 when a check failed, 2 when an option or a file is not as it should be.

@@ -86,6 +86,14 @@ class Output:
             task = progress.add_task(name, total=1.0)
             yield lambda share: progress.update(task, completed=share)
 
+    @contextmanager
+    def counting(self, total: int) -> Iterator[Callable[[int, str], None]]:
+        """A bar with the time that is left; call what it gives with how many of `total` are done, and a text."""
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), Remaining(), TextColumn("left"))
+        with self._progress(*columns) as progress:
+            task = progress.add_task("", total=total)
+            yield lambda done, text: progress.update(task, completed=done, description=text)
+
     def _progress(self, *columns: ProgressColumn) -> Progress:
         hidden = self.quiet or not sys.stderr.isatty()
         return Progress(*columns, console=Paper(sys.stderr), transient=True, disable=hidden)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -98,6 +99,42 @@ def _without_zeros(model: Model) -> Model:
     return smaller
 
 
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint of ours, or of a state dict, by name.
+
+    Raises:
+        UsageError: the file is missing.
+        TrainingError: it is damaged, or holds what could run code.
+    """
+    return {name: tensor.numpy() for name, tensor in _state(path).items()}
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's state dict.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    checkpoint.write(path, {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()})
+
+
+def weights_fit(network: nn.Module, path: Path) -> bool:
+    """Whether the weights in a file have the shapes of a network's.
+
+    Raises:
+        UsageError: the file is missing.
+        TrainingError: it is damaged, or holds what could run code.
+    """
+    state, own = _state(path), network.state_dict()
+    return state.keys() == own.keys() and all(state[name].shape == tensor.shape for name, tensor in own.items())
+
+
+def _state(path: Path) -> dict[str, torch.Tensor]:
+    content: Any = checkpoint.read(path, own=False)
+    state = content["model"] if "format" in content else content
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+
+
 def load_weights(network: nn.Module, path: Path) -> None:
     """Give a network the weights of a checkpoint of ours (`best.pt`, `last.pt`) or of a state dict.
 
@@ -105,11 +142,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
         UsageError: the file is missing, or its weights are another network's; names the first difference.
         TrainingError: it is damaged, or holds what could run code.
     """
-    content: Any = checkpoint.read(path, own=False)
-    state = content["model"] if "format" in content else content
-    own = network.state_dict()
+    state, own = _state(path), network.state_dict()
     for name, tensor in own.items():
-        if name not in state or not isinstance(state[name], torch.Tensor):
+        if name not in state:
             raise UsageError(f"{path}: has no tensor {name!r}", "take weights of this very network")
         if state[name].shape != tensor.shape:
             raise UsageError(

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from onnxprune.mask import Mask
+from onnxprune.report import pictures
 from onnxprune.report.data import widths
 from onnxprune.report.files import document, write_text
-from onnxprune.torch import plots
 from onnxprune.torch.binding import Binding, bind
 from onnxprune.torch.handover import HandOver, export_trained, hand_over, load_weights
 from onnxprune.torch.hooks import Hook
@@ -71,9 +71,19 @@ def trained(task: Task, network: nn.Module, recipe: Recipe, hooks: list[Hook], p
     return train(task, network, recipe, hooks, folder=folder, resume=place.resume, until=place.until)
 
 
-def fine_tuned(task: Task, network: nn.Module, binding: Binding, mask: Mask, recipe: Recipe, place: Place) -> Outcome:
-    """Make the network smaller and train it on."""
+def fine_tuned(
+    task: Task,
+    network: nn.Module,
+    binding: Binding,
+    mask: Mask,
+    recipe: Recipe,
+    place: Place,
+    weights: Path | None = None,
+) -> Outcome:
+    """Make the network smaller, give it weights of its size if there are any, and train it on."""
     shrink(network, binding, mask)
+    if weights is not None:
+        load_weights(network, weights)
     folder = place.folder / "fine"
     return ended(trained(task, network, recipe, [], place, folder), place.folder)
 
@@ -87,7 +97,7 @@ def write_pruned(
         write_text(folder / HANDED, document({"epoch": run.epoch, **scores, **_told(handed)}))
         found = widths(binding.analysis, mask)
         names, sizes, kept = ([getattr(w, name) for w in found] for name in ("group", "size", "kept"))
-        plots.widths(names, sizes, kept, folder / "widths.png")
+        pictures.widths(names, sizes, kept, folder / "widths.png")
 
 
 def _told(handed: HandOver) -> dict[str, Any]:

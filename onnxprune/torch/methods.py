@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from onnxprune.torch.ends import BranchScales
 from onnxprune.torch.forecast import FORECASTERS, Trigger, macs_saved
 from onnxprune.torch.foresight import foresight, write_foresight
 from onnxprune.torch.gates import Gated
-from onnxprune.torch.handover import MASK
+from onnxprune.torch.handover import MASK, weights_fit
 from onnxprune.torch.jobs import HANDED, Outcome, Place, ended, fine_tuned, started, trained, write_pruned
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.released import ReleasedGates
@@ -180,15 +180,18 @@ def chip(task: Task, soft: Recipe, fine: Recipe, chips: Chips, place: Place) -> 
 def fine_tune(task: Task, recipe: Recipe, place: Place, mask: Path | None = None) -> Outcome:
     """Train a network, made smaller by a mask first, if there is one.
 
+    Weights may be those of the smaller network, too (`warm.pt` of a search).
+
     Raises:
         MaskError: the mask is for another network.
         ModelError: the network cannot be exported, or states sizes.
         TrainingError: the loss is not finite.
     """
-    network, binding = started(task, recipe, place)
+    small = mask is not None and place.weights is not None and not weights_fit(task.model(), place.weights)
+    network, binding = started(task, recipe, replace(place, weights=None) if small else place)
     if mask is None:
         return ended(trained(task, network, recipe, [], place, place.folder), place.folder)
-    return fine_tuned(task, network, binding, read_mask(mask), recipe, place)
+    return fine_tuned(task, network, binding, read_mask(mask), recipe, place, place.weights if small else None)
 
 
 def _tell_history(

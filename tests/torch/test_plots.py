@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from onnxprune.errors import OutputError, UsageError
+from onnxprune.report import pictures
 from onnxprune.torch import plots
 
 HISTORY = np.abs(np.random.RandomState(0).normal(1, 0.2, (50, 30)))
@@ -15,7 +16,8 @@ DRAWN = {
     "scale_history": lambda path: plots.scale_history(HISTORY, path),
     "gate_histogram": lambda path: plots.gate_histogram(np.linspace(0, 1, 30), path),
     "gate_curves": lambda path: plots.gate_curves([1, 6], [2, 256], path),
-    "widths": lambda path: plots.widths(["conv1", "conv2"], [8, 16], [3, 16], path),
+    "widths": lambda path: pictures.widths(["conv1", "conv2"], [8, 16], [3, 16], path),
+    "courses": lambda path: pictures.courses({"bees": [[1, 2], [2, 2, 3]], "random": [[1]]}, path),
     "agreements": lambda path: plots.agreements([1, 2], {"last": [0.5, 1], "sma": [0.4, 0.9]}, [0.3, 0.3], path),
 }
 TEXTS = {
@@ -23,6 +25,7 @@ TEXTS = {
     "gate_histogram": ["15 of 30 gates closed"],
     "gate_curves": ["Logistic", "Heaviside"],
     "widths": ["19 of 24 units left (79%)", "conv1", "before", "after"],
+    "courses": ["bees", "random", "evaluations"],
     "agreements": ["last", "sma", "chance"],
 }
 

@@ -1,0 +1,152 @@
+"""What makes a search's fitness, here or in a worker: of a torch task, or of an ONNX file with labelled samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from onnxprune import api
+from onnxprune.analysis import analyze
+from onnxprune.graph import Model
+from onnxprune.mask import Mask
+from onnxprune.resources import Resource
+from onnxprune.search.calibration import Calibrated, read_samples
+from onnxprune.search.evaluation import Job, Judge
+from onnxprune.search.structures import Structures, Widths
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from onnxprune.torch.binding import Binding
+    from onnxprune.torch.fitness import Recalibrated
+    from onnxprune.torch.recipe import Recipe
+
+Kind = Literal["recalibrate", "train"]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which structures are searched: see `Structures`."""
+
+    widths: Widths
+    target: Mapping[Resource, float]
+    score: str
+    seed: int
+
+    def structures(self, analysis: Any, exclude: tuple[str, ...] = ()) -> Structures:
+        """Those of a network."""
+        how: dict[str, Any] = {"score": self.score, "seed": self.seed, "exclude": exclude}
+        return Structures(analysis, self.widths, self.target, **how)
+
+
+@dataclass(frozen=True)
+class FileMaker:
+    """Makes the fitness of an ONNX file.
+
+    Attributes:
+        model, samples: files.
+        scope: which structures.
+        calibration: samples to measure statistics on.
+    """
+
+    model: Path
+    samples: Path
+    scope: Scope
+    calibration: int
+
+    def made(self) -> tuple[Structures, Calibrated]:
+        """The structures and the fitness."""
+        structures = self.scoped()
+        return structures, Calibrated(structures.analysis, read_samples(self.samples), self.calibration)
+
+    def scoped(self) -> Structures:
+        """The structures."""
+        return self.scope.structures(analyze(api.load(self.model)))
+
+    def __call__(self) -> Judge:
+        structures, fitness = self.made()
+        return lambda job: fitness(structures.mask(job.structure, {}))
+
+    def small(self, mask: Mask) -> Model:
+        """The pruned model with statistics of its own."""
+        return self.made()[1].model(mask)
+
+    def told(self) -> dict[str, Any]:
+        """What tells this fitness from others."""
+        return {"samples": self.samples.name, "calibration": self.calibration}
+
+
+@dataclass(frozen=True)
+class TaskMaker:
+    """Makes the fitness of a torch task; the weights travel with it.
+
+    Attributes:
+        task: as on the command line.
+        weights: the trained network's state, or None for a fresh one.
+        scope: which structures.
+        kind: how a structure is judged.
+        recipe: of its training; of a judgement without one, its batch and memory format.
+        images, calibration: validation samples to look at, training samples to measure on.
+    """
+
+    task: str
+    weights: Mapping[str, np.ndarray] | None
+    scope: Scope
+    kind: Kind
+    recipe: Recipe
+    images: int
+    calibration: int
+
+    def network(self) -> tuple[nn.Module, Binding]:
+        """The trained network and its binding."""
+        import torch
+
+        from onnxprune.torch.binding import bind
+        from onnxprune.torch.task import load_task
+
+        torch.manual_seed(self.recipe.seed)
+        task = load_task(self.task)
+        network = task.model()
+        if self.weights is not None:
+            network.load_state_dict({name: torch.from_numpy(array) for name, array in self.weights.items()})
+        return network, bind(network, task.example())
+
+    def scoped(self) -> Structures:
+        """The structures."""
+        return self.structures(self.network()[1])
+
+    def structures(self, binding: Binding) -> Structures:
+        """Those that a module can lose: what no parameter consumes stays."""
+        from onnxprune.torch.consumers import consumption
+
+        return self.scope.structures(binding.analysis, tuple(consumption(binding).open))
+
+    def fitness(self, network: nn.Module, binding: Binding) -> Recalibrated:
+        """Judges masks."""
+        from onnxprune.torch.fitness import Recalibrated, Trained
+        from onnxprune.torch.task import load_task
+
+        made = {"recalibrate": Recalibrated, "train": Trained}[self.kind]
+        sizes = {"images": self.images, "calibration": self.calibration}
+        return made(load_task(self.task), network, binding, self.recipe, **sizes)
+
+    def __call__(self) -> Judge:
+        import torch
+
+        torch.set_num_threads(1)  # else results would depend on how many workers share the machine
+        network, binding = self.network()
+        structures, fitness = self.structures(binding), self.fitness(network, binding)
+
+        def judge(job: Job) -> Mapping[str, float]:
+            return fitness(structures.mask(job.structure, {}), job.seed, job.effort)
+
+        return judge
+
+    def told(self) -> dict[str, Any]:
+        """What tells this fitness from others."""
+        recipe = asdict(self.recipe) if self.kind == "train" else {"batch": self.recipe.batch}
+        return {"kind": self.kind, "task": self.task, "images": self.images, "calibration": self.calibration, **recipe}

@@ -1,0 +1,118 @@
+"""How a search shows where it is, and what it leaves behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnxprune import api
+from onnxprune.cli.judging import FileMaker, TaskMaker
+from onnxprune.cli.output import Output
+from onnxprune.errors import OutputError
+from onnxprune.mask import Mask
+from onnxprune.report import Table, pictures
+from onnxprune.report.cells import number, table, text
+from onnxprune.report.files import document, write_text
+from onnxprune.search.campaign import BEES, Found, Plan, Show, compared, told, winner
+from onnxprune.search.evaluation import Evaluation
+from onnxprune.search.run import best, best_so_far
+from onnxprune.search.structures import Structures
+
+SEARCH, COURSES, WIDTHS, WARM, RECALIBRATED = "search.json", "search.png", "widths.png", "warm.pt", "recalibrated.onnx"
+MASK, PRUNED = "mask.json", "pruned.onnx"
+
+
+@dataclass(frozen=True)
+class Files:
+    """A search's folder."""
+
+    folder: Path
+
+    def prepare(self) -> None:
+        """Make the folder.
+
+        Raises:
+            OutputError: it cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be made: {error.strerror}", "choose another folder") from error
+
+    def write(self, structures: Structures, found: Found, mask: Mask) -> dict[str, Any]:
+        """The mask, what was found, and its pictures."""
+        content = told(found, structures)
+        write_text(self.folder / MASK, document(mask.to_json()))
+        write_text(self.folder / SEARCH, document(content))
+        series = {name: [best_so_far(evaluations) for evaluations in seeds] for name, seeds in found.items()}
+        pictures.courses(series, self.folder / COURSES)
+        kept = [int(group.kept.sum()) for group in mask.groups]
+        names = [group.name for group in mask.groups]
+        pictures.widths(names, [group.size for group in mask.groups], kept, self.folder / WIDTHS)
+        return content
+
+
+@contextmanager
+def progress(plan: Plan, out: Output) -> Iterator[Show]:
+    """The best so far, evaluations a minute and the time left."""
+    searches = (1 + len(plan.controls)) * len(plan.seeds)
+    start, ended, before = time.monotonic(), 0, ("", -1)
+    with out.counting(searches * plan.evaluations) as count:
+
+        def show(name: str, seed: int, evaluations: Sequence[Evaluation]) -> None:
+            nonlocal ended, before
+            if before not in ((name, seed), ("", -1)):
+                ended += plan.evaluations
+            before = (name, seed)
+            done = ended + len(evaluations)
+            rate = 60 * done / max(time.monotonic() - start, 1e-9)
+            count(done, f"{name} {seed}: best {best(evaluations).score:.4f}, {rate:.0f} a minute")
+
+        yield show
+
+
+def comparison(found: Found) -> Table:
+    """The bees against all controls."""
+    rows = [
+        (
+            row.sampler,
+            str(len(found[row.sampler][0])),
+            f"{row.mean:.4f}" + ("" if row.margin is None else f" ± {row.margin:.4f}"),
+            row.text,
+        )
+        for row in compared(found)
+    ]
+    title = f"Best scores, {len(found[BEES])} seed{'s' if len(found[BEES]) > 1 else ''}"
+    columns = [text("sampler"), number("evaluations"), number("best score"), text("bees against it")]
+    return table(title, columns, rows)
+
+
+def _mask(structures: Structures, found: Found) -> Mask:
+    first = winner(found)
+    return structures.mask(first.structure, {"method": BEES, "evaluation": first.number, "validation": first.score})
+
+
+def finish_file(maker: FileMaker, structures: Structures, found: Found, files: Files) -> dict[str, Any]:
+    """Write the winner of a search on a model: proven, and with statistics of its own."""
+    mask, analysis = _mask(structures, found), structures.analysis
+    pruned = api.apply(analysis.original, mask, verify=False, analysis=analysis)
+    certificate = api.verify(analysis.original, pruned, mask, analysis=analysis)
+    certificate.raise_for_failure()
+    api.save(pruned, files.folder / PRUNED)
+    api.save(maker.small(mask), files.folder / RECALIBRATED)
+    return files.write(structures, found, mask) | {"certificate": certificate.to_json()}
+
+
+def finish_task(maker: TaskMaker, structures: Structures, found: Found, files: Files) -> dict[str, Any]:
+    """Write the winner of a search on a task: proven, and its weights as they were judged."""
+    from onnxprune.torch.handover import hand_over, save_weights
+
+    mask, seed = _mask(structures, found), winner(found)
+    network, binding = maker.network()
+    handed = hand_over(network, binding, mask, files.folder)
+    save_weights(maker.fitness(network, binding).network_for(mask, seed.seed), files.folder / WARM)
+    return files.write(structures, found, mask) | {"certificate": handed.certificate.to_json()}

@@ -1,0 +1,128 @@
+"""The artificial bee colony over a grid of widths (Karaboga 2005; for pruning, ABCPruner: Lin et al. 2020, arXiv
+2001.08565).
+
+Sources of food are structures. Employed bees look near every source, onlookers near those that are good, and a source
+near which nothing better was found for long is left to a scout, who flies anywhere. A look near a source moves it along
+the difference to another one, in two dimensions. Nothing is proposed twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+import numpy as np
+
+from onnxprune.errors import UsageError
+from onnxprune.search.grid import Space, Structure
+from onnxprune.search.sampler import Steps
+
+MUTATED = 2
+"""Dimensions that a look near a source changes."""
+
+
+@dataclass(frozen=True)
+class Colony:
+    """Its size and patience.
+
+    Attributes:
+        sources: how many there are (the released code: 10; the paper: 3).
+        limit: looks in vain after which a source is left (the released code: 5; the paper: 2).
+
+    Raises:
+        UsageError: fewer than two sources, or no patience.
+    """
+
+    sources: int = 10
+    limit: int = 5
+
+    def __post_init__(self) -> None:
+        if self.sources < 2 or self.limit < 1:
+            raise UsageError(
+                f"a colony of {self.sources} sources with limit {self.limit}, expected at least 2 and 1",
+                "leave them out for the published ones",
+            )
+
+
+PUBLISHED = Colony()
+
+
+@dataclass
+class Source:
+    """A structure, its score, and how often nothing better was found near it."""
+
+    structure: Structure
+    score: float
+    trail: int = 0
+
+
+def bees(space: Space, rng: np.random.Generator, colony: Colony = PUBLISHED) -> Steps:
+    """The algorithm; every phase is one batch. Ends when a whole cycle finds nothing new."""
+    found = [s for _ in range(colony.sources) if (s := space.fresh(lambda: space.grid.random(rng))) is not None]
+    scores = yield found
+    hive = [Source(*pair) for pair in zip(found, scores, strict=True)]
+    while True:
+        known = len(space.seen)
+        yield from _looks(hive, range(len(hive)), space, rng)
+        yield from _looks(hive, onlookers(hive, rng), space, rng)
+        yield from _scout(hive, colony.limit, space, rng)
+        if len(space.seen) == known:
+            return
+
+
+def _looks(hive: list[Source], at: Sequence[int], space: Space, rng: np.random.Generator) -> Steps:
+    """Look near some sources, all as they are now; each moves to what is strictly better."""
+    near = [space.fresh(lambda i=i: look(hive, i, space, rng)) for i in at]  # type: ignore[misc]  # bound at once
+    batch = [structure for structure in near if structure is not None]
+    scores = iter((yield batch) if batch else ())
+    for i, structure in zip(at, near, strict=True):
+        score = -math.inf if structure is None else next(scores)
+        if structure is not None and score > hive[i].score:
+            hive[i] = Source(structure, score)
+        else:
+            hive[i].trail += 1
+
+
+def look(hive: Sequence[Source], i: int, space: Space, rng: np.random.Generator) -> Structure:
+    """A structure near the i-th source: x_i + R (x_i - x_k) in two dimensions, R uniform in [-1, 1], k another one."""
+    own = np.array(hive[i].structure, float)
+    if len(hive) < 2:
+        return space.grid.random(rng)
+    k = int(rng.integers(len(hive) - 1))
+    other = hive[k + (k >= i)].structure
+    for d in rng.choice(len(own), min(MUTATED, len(own)), replace=False):
+        own[d] += rng.uniform(-1, 1) * (own[d] - other[d])
+    return space.grid.nearest(own)
+
+
+def onlookers(hive: Sequence[Source], rng: np.random.Generator) -> list[int]:
+    """As many sources as there are, the better ones more often: the walk goes round, and stops at i with P_i."""
+    probabilities = attraction([source.score for source in hive])
+    return [i for i, _ in zip(_stops(probabilities, rng), hive, strict=False)]
+
+
+def _stops(probabilities: Sequence[float], rng: np.random.Generator) -> Iterator[int]:
+    for i in cycle(range(len(probabilities))):
+        if rng.random() < probabilities[i]:
+            yield i
+
+
+def attraction(scores: Sequence[float]) -> list[float]:
+    """0.9 fit / max fit + 0.1, as in the released code; with scores below zero, fit is counted from the least."""
+    finite = [score for score in scores if math.isfinite(score)]
+    base = min([0.0, *finite])
+    best = max((score - base for score in finite), default=0.0)
+    return [0.9 * (score - base) / best + 0.1 if math.isfinite(score) and best > 0 else 0.1 for score in scores]
+
+
+def _scout(hive: list[Source], limit: int, space: Space, rng: np.random.Generator) -> Steps:
+    """Leave the source with the longest trail if it is too long."""
+    tired = max(range(len(hive)), key=lambda i: hive[i].trail, default=None)
+    if tired is None or hive[tired].trail < limit:
+        return
+    structure = space.fresh(lambda: space.grid.random(rng))
+    if structure is not None:
+        (score,) = yield [structure]
+        hive[tired] = Source(structure, score)

@@ -1,0 +1,142 @@
+"""Structures of one network: the grid of its groups, what fits a budget, and the mask of a structure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from onnxprune.analysis import Analysis
+from onnxprune.errors import UsageError
+from onnxprune.groups import Group
+from onnxprune.mask import Mask, make_mask
+from onnxprune.ranking import Budget, Limits, best_of_each
+from onnxprune.resources import Resource
+from onnxprune.scores import SCORES
+from onnxprune.search.grid import Grid, Structure
+from onnxprune.selection import primary_groups
+
+Compat = Literal["released"]
+LEVELS = 10
+"""Widths are tenths of a group's size, as published."""
+HALVINGS = 40
+ANY = Limits()
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Which widths a group may have.
+
+    Attributes:
+        most: the largest share of a group that stays (the published alpha), a multiple of a tenth.
+        limits: multiples instead of tenths if `round_to` is more than 1; and the least width.
+        compat: "released" cuts off tenths instead of rounding them.
+    """
+
+    most: float = 1.0
+    limits: Limits = ANY
+    compat: Compat | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.most <= 1:
+            raise UsageError(f"the largest share is {self.most}, expected one in (0, 1]", "for example 0.7")
+
+    def of(self, group: Group) -> tuple[int, ...]:
+        """Ascending widths.
+
+        Raises:
+            UsageError: none is allowed.
+        """
+        size, limits = group.size, self.limits
+        tenths = range(1, max(1, round(LEVELS * self.most)) + 1)
+        if self.compat == "released":
+            return tuple(max(1, tenth * size // LEVELS) for tenth in tenths)
+        if limits.round_to > 1:
+            wanted = [float(width) for width in range(limits.round_to, size + 1, limits.round_to)]
+            wanted = [width for width in wanted if width <= self.most * size] or [self.most * size]
+        else:
+            wanted = [tenth * size / LEVELS for tenth in tenths]
+        found = sorted({limits.nearest(size, width) for width in wanted})
+        if min(limits.min_keep, size) > self.most * size:
+            raise UsageError(
+                f"group {group.name!r}: at least {limits.min_keep} of its {size} units are to stay, and at most "
+                f"{self.most:g} of them",
+                "lower the least width, or raise the largest share",
+            )
+        return tuple(found)
+
+
+class Structures:
+    """The structures of a network.
+
+    Attributes:
+        analysis: of the network.
+        groups: those whose widths are searched, in the grid's order.
+        grid: their widths.
+        target: shares of the whole that are not to be exceeded; none for no limit.
+        score: by which the units of a group are kept, one of `SCORES`.
+    """
+
+    def __init__(
+        self,
+        analysis: Analysis,
+        widths: Widths,
+        target: Mapping[Resource, float],
+        *,
+        score: str = "l1",
+        exclude: Collection[str] = (),
+        seed: int = 0,
+    ):
+        """`exclude`: names of groups that stay whole; `seed` of the score `random`.
+
+        Raises:
+            UsageError: the widths or the target make no sense, or no structure meets the target.
+        """
+        self.analysis, self.target, self.score = analysis, dict(target), score
+        self.groups = [g for g in primary_groups(analysis) if g.name not in exclude]
+        self.grid = Grid(tuple(widths.of(group) for group in self.groups))
+        scores = SCORES[score](analysis, seed)
+        self._scores = [scores[group.name] for group in self.groups]
+        self._budget = Budget(analysis, self.groups, scores, target)
+        if not self.fits(least := (0,) * len(self.groups)):
+            reach = ", ".join(f"{name}={share:.4f}" for name, share in self._budget.shares(self.named(least)).items())
+            wanted = ", ".join(f"{name}={share}" for name, share in target.items())
+            raise UsageError(f"no structure meets {wanted}: the least is {reach}", "raise the target")
+
+    def named(self, structure: Structure) -> dict[str, int]:
+        """Kept units by group."""
+        return {g.name: width for g, width in zip(self.groups, self.grid.widths_of(structure), strict=True)}
+
+    def fits(self, structure: Structure) -> bool:
+        """Whether a structure meets the target."""
+        return self._budget.holds(self.named(structure))
+
+    def repair(self, structure: Structure) -> Structure:
+        """The structure of the same proportions that just meets the target; the same one if there is none."""
+        if not self.target:
+            return structure
+        low, high = 0.0, float(max(self.grid.levels))
+        found = (0,) * len(structure)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            scaled = self.grid.nearest([middle * (place + 1) - 1 for place in structure])
+            if self.fits(scaled):
+                low, found = middle, scaled
+            else:
+                high = middle
+        return self._filled(found, structure)
+
+    def _filled(self, found: Structure, wanted: Structure) -> Structure:
+        """A level more for the groups that are furthest below what was wanted, as long as it fits."""
+        for group in sorted(range(len(found)), key=lambda k: found[k] - wanted[k]):
+            wider = tuple(place + (k == group) for k, place in enumerate(found))
+            if wider[group] < self.grid.levels[group] and self.fits(wider):
+                found = wider
+        return found
+
+    def mask(self, structure: Structure, provenance: Mapping[str, object]) -> Mask:
+        """The mask that keeps the units of the highest score."""
+        kept = best_of_each(self._scores, self.grid.widths_of(structure))
+        names = [group.name for group in self.groups]
+        how = {**provenance, "score": self.score, "target": dict(self.target)}
+        return make_mask(self.analysis, dict(zip(names, kept, strict=True)), how)

@@ -1,0 +1,114 @@
+"""How good a structure is: what a smaller copy of the network scores on validation data, trained a little or not."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+
+from onnxprune.mask import Mask
+from onnxprune.torch.binding import Binding
+from onnxprune.torch.exporting import evaluation
+from onnxprune.torch.loop import train
+from onnxprune.torch.recalibration import recalibrate
+from onnxprune.torch.recipe import Recipe
+from onnxprune.torch.run import device
+from onnxprune.torch.sampling import Loading, Sampling, in_order, size_of
+from onnxprune.torch.shrinking import shrink, smaller_copy
+from onnxprune.torch.task import Task
+
+IMAGES, CALIBRATION = 1_000, 256
+"""Validation samples that are looked at, and training samples that statistics are measured on."""
+
+
+class Recalibrated:
+    """The score right after pruning, with the statistics of normalisations measured anew (EagleEye, Li et al. 2020,
+    arXiv 2007.02491): no training.
+
+    Args:
+        task: gives data and metric.
+        network: trained; it is not changed.
+        binding: of the network.
+        recipe: its batch, memory format, device and seed are used.
+        images: validation samples, the first of a permutation.
+        calibration: training samples.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        network: nn.Module,
+        binding: Binding,
+        recipe: Recipe,
+        *,
+        images: int = IMAGES,
+        calibration: int = CALIBRATION,
+    ):
+        self.task, self.binding, self.device = task, binding, device(recipe)
+        self.network = copy.deepcopy(network).to(self.device)
+        if recipe.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._loading = Loading(0, self.device, recipe.channels_last)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self._validation = self._batches("validation", images, recipe)
+            self._calibration = [inputs for inputs, _ in self._batches("train", calibration, recipe)]
+        self._tried = False
+
+    def __call__(self, mask: Mask, seed: int = 0, effort: float = 1.0) -> Mapping[str, float]:
+        """The score of the smaller copy, with a share of all effort."""
+        return {"score": self.score(self.network_for(mask, seed, effort))}
+
+    def network_for(self, mask: Mask, seed: int = 0, effort: float = 1.0) -> nn.Module:
+        """The smaller copy as it is judged."""
+        return self.smaller(mask)
+
+    def smaller(self, mask: Mask) -> nn.Module:
+        """A smaller copy, with statistics of its own; the first one has to prove that it is what the mask says."""
+        if self._tried:
+            small = smaller_copy(self.network, self.binding, mask)
+        else:
+            small = copy.deepcopy(self.network)
+            shrink(small, self.binding, mask)
+            self._tried = True
+        recalibrate(small, self._calibration)
+        return small
+
+    @torch.no_grad()
+    def score(self, network: nn.Module) -> float:
+        """The task's metric on the validation samples."""
+        metric = self.task.metric()
+        with evaluation(network):
+            for inputs, targets in self._validation:
+                metric.update(network(inputs), targets)
+        return float(metric.compute())
+
+    def _batches(self, split: Any, count: int, recipe: Recipe) -> list[tuple[Any, Any]]:
+        """Batches of the first samples of a permutation, kept: they are used for every structure."""
+        data = self.task.data(split)
+        order = Sampling(size_of(data), 1, recipe.seed).order(0)[:count].tolist()
+        batches = (
+            batch._replace(indices=[order[k] for k in batch.indices]) for batch in in_order(len(order), recipe.batch)
+        )
+        return list(self._loading.pairs(data, batches))
+
+
+class Trained(Recalibrated):
+    """The score after some epochs of training, as published (ABCPruner: 2 epochs)."""
+
+    def __init__(self, task: Task, network: nn.Module, binding: Binding, recipe: Recipe, **how: int):
+        """`recipe`: of this training."""
+        super().__init__(task, network, binding, recipe, **how)
+        self.recipe = recipe
+
+    def network_for(self, mask: Mask, seed: int = 0, effort: float = 1.0) -> nn.Module:
+        """A smaller copy, trained for a share of the epochs, at least one."""
+        small, epochs = self.smaller(mask), max(1, round(effort * self.recipe.epochs))
+        with TemporaryDirectory() as folder:
+            train(self.task, small, replace(self.recipe, seed=seed, epochs=epochs), folder=folder)
+        return small
