@@ -21,6 +21,7 @@ from benchmarks import (
     gate_budgets,
     gate_overhead,
     resume,
+    shapes_detection,
     torch_exact,
 )
 from benchmarks.common import ARGUMENTS, BESIDE
@@ -39,6 +40,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     gate_overhead.BENCHMARK,
     resume.BENCHMARK,
     cpu_bed.BENCHMARK,
+    shapes_detection.BENCHMARK,
 )
 SUMMARY = Benchmark(
     name="checks",
