@@ -2,9 +2,9 @@
 
 `by_offset` is the published one: sigma(t_x), sigma(t_y), t_w and t_h are pulled to what the object needs. `by_overlap`
 takes the box as a whole: what is evaluated, the overlap, is what is learnt, whatever the size of the box and its
-anchor; but its gradient is weak where boxes hardly meet, as they do at first, and its weight is one more to choose.
-In short trainings neither is better beyond chance (`benchmarks/shapes_detection.py`: mAP of dense networks after 4
-epochs, 3 seeds, by offset less by overlap: +0.096, +0.001, -0.021), so the published one is the default.
+anchor; its weight is one more to choose. In short trainings neither is better beyond chance
+(`benchmarks/shapes_detection.py`: mAP of dense networks after 4 epochs, 3 seeds, by offset less by overlap: +0.096,
++0.001, -0.021), so the published one is the default.
 """
 
 from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu_bed, gpu_stages
+from benchmarks import gpu_bed, gpu_rows, gpu_stages
 from benchmarks.slices import Clock
 from models.resnet_cifar import ResNet
 from models.vgg_cifar import VGG
@@ -61,9 +61,9 @@ def test_training_is_counted_in_epochs_of_the_whole_network(tmp_path: Path) -> N
     early, late = (
         {"pruned": {"epoch": epoch, "cost": {"before": {"macs": 400}, "after": {"macs": 100}}}} for epoch in (20, 160)
     )
-    assert gpu_bed.work(early, bed, "vgg16/early") == 20 + 140 / 4
-    assert gpu_bed.work(late, bed, "vgg16/sparse") == 160
-    assert gpu_bed.work({}, bed, "vgg16/fine", late) == 40
+    assert gpu_rows.work(early, bed, "vgg16/early") == 20 + 140 / 4
+    assert gpu_rows.work(late, bed, "vgg16/sparse") == 160
+    assert gpu_rows.work({}, bed, "vgg16/fine", late) == 40
 
 
 def test_slices_give_the_row_of_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
