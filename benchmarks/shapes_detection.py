@@ -5,12 +5,15 @@
 For every seed the network is trained three times: with `slim`, which prunes it half-way, and twice as it is: with the
 same loss of the boxes, as a control, and with another one (see `models/detection/loss.py`). Every training works on one
 core, in a folder of its own under `build/shapes`, and goes on where it was stopped; finished seeds are taken from the
-result file. All mAP are at an IoU of 0.5, of the 1,000 test images, by the weights of the last epoch. Seconds are those
-of the clock on the wall: of training, with the validation after every epoch and the pruning.
+result file. All mAP are at an IoU of 0.5, of the 1,000 test images, by the weights of the last epoch. Time is what the
+core worked for a training and all that belongs to it: export, pruning, proof, validation, test; it is known of those
+that came to their end in one go. The clock on the wall, for training alone, tells how much else the machine had to do.
 """
 
 import argparse
+import json
 import sys
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,9 +28,11 @@ from benchmarks.record import Benchmark, Check, Column, Record, Row
 from benchmarks.slices import seconds_of
 from models.detection.loss import Placing, by_offset, by_overlap
 from models.detection.task import ShapesDetection
+from onnxprune.report.files import document, write_text
 from onnxprune.torch.forecast import FixedEpoch
 from onnxprune.torch.handover import TRAINED
 from onnxprune.torch.jobs import Place
+from onnxprune.torch.loop import LAST
 from onnxprune.torch.methods import Slimming, fine_tune, slim
 from onnxprune.torch.recipe import Recipe
 
@@ -38,6 +43,7 @@ LEAST = 0.4
 SAME = 0.5
 """Difference of mAP (%) between runtimes: roundings change the order of detections of nearly equal scores."""
 MINUTES = 10
+WORKED = "worked.json"
 
 BENCHMARK = Benchmark(
     name="shapes_detection",
@@ -52,8 +58,8 @@ BENCHMARK = Benchmark(
         Column("params left (%)", "params", ".1f"),
         Column("exact", "exact"),
         Column("error", "error", ".1e"),
-        Column("seconds, pruned", "seconds", ".0f"),
-        Column("dense", "dense_seconds", ".0f"),
+        Column("seconds of a core", "seconds", ".0f"),
+        Column("by the clock", "clock", ".0f"),
     ),
     rivals=("torch", "pycocotools"),
 )
@@ -70,10 +76,6 @@ class Bed:
         """A folder to work in."""
         return Place(self.folder / name, resume=True)
 
-    def seconds(self, name: str) -> float:
-        """What a training took over all slices, with the validations and the pruning in it."""
-        return seconds_of([self.folder / name])
-
     def dense(self, name: str, placing: Placing) -> float:
         """mAP of the whole network."""
         return float(fine_tune(ShapesDetection(placing), self.recipe, self.place(name)).figures["test"])
@@ -81,7 +83,17 @@ class Bed:
     def pruned(self) -> dict[str, Any]:
         """The figures of a network that is pruned in the middle of its training."""
         how = Slimming({"macs": MACS}, FixedEpoch(max(1, self.recipe.epochs // 2)))
-        return dict(slim(ShapesDetection(), self.recipe, how, self.place("pruned")).figures)
+        place, start = self.place("pruned"), time.process_time()
+        in_one_go = not (place.folder / LAST).exists()
+        figures = slim(ShapesDetection(), self.recipe, how, place).figures
+        if in_one_go:
+            write_text(place.folder / WORKED, document({"seconds": time.process_time() - start}))
+        return dict(figures)
+
+    def worked(self) -> float | None:
+        """Seconds that a core spent on `pruned`, or None if that was stopped in between."""
+        path = self.folder / "pruned" / WORKED
+        return float(json.loads(path.read_text())["seconds"]) if path.exists() else None
 
 
 def in_onnxruntime(path: Path, task: ShapesDetection, batch: int = 50) -> float:
@@ -109,8 +121,8 @@ def measure(bed: Bed) -> Row:
         **left,
         "exact": certificate["exact"],
         "error": certificate["error"],
-        "seconds": bed.seconds("pruned"),
-        "dense_seconds": bed.seconds("offset"),
+        "seconds": bed.worked(),
+        "clock": seconds_of([bed.folder / "pruned"]),
     }
 
 
@@ -123,7 +135,7 @@ def checks(results: Record, seeds: int) -> list[Check]:
         at_most("most MACs that one has left", max(results.column("macs"), default=None), 100 * MACS, " %"),
         at_most("largest difference of mAP (%) between torch and onnxruntime", max(apart, default=None), SAME, ""),
         Check("lowest mAP@0.5 of a pruned one", f"≥ {LEAST}", f"{worst:.3f}", worst >= LEAST),
-        at_most("longest training of one on a core", slowest and slowest / 60, MINUTES, " min"),
+        at_most("most work of a core for one", slowest and slowest / 60, MINUTES, " min"),
     ]
 
 

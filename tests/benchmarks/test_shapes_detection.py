@@ -21,6 +21,7 @@ def test_a_seed_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     row = measure(replace(whole, recipe=replace(whole.recipe, batch=4)))
     assert row["exact"] and row["error"] < 1e-4 and 0 < row["macs"] <= 60 and 0 < row["params"] < 100
     assert row["onnx"] == pytest.approx(row["pruned"], abs=1e-3) and row["seconds"] > 0
+    assert bed(2, 0).worked() is None
     assert {folder.name for folder in (tmp_path / "1-0").iterdir()} == {"pruned", "offset", "overlap"}
 
 
