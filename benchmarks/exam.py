@@ -22,6 +22,9 @@ from benchmarks import (
     gate_budgets,
     gate_overhead,
     resume,
+    search_bees,
+    search_executors,
+    shapes_detection,
     torch_exact,
 )
 from benchmarks.common import ARGUMENTS, BESIDE
@@ -41,6 +44,9 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     resume.BENCHMARK,
     cpu_bed.BENCHMARK,
     forecast.BENCHMARK,
+    shapes_detection.BENCHMARK,
+    search_bees.BENCHMARK,
+    search_executors.BENCHMARK,
 )
 SUMMARY = Benchmark(
     name="checks",

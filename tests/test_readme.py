@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 EXIT = re.compile(r"  # exit status (\d)$")
-TRAINING = {"slim", "chipnet", "finetune"}
+TRAINING = {"slim", "chipnet", "search", "finetune"}
 """Verbs that begin with a task instead of a model."""
 IDS = [path.name for path in DOCUMENTS]
 

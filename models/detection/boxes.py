@@ -37,6 +37,10 @@ class Slots:
     stride: Tensor
     """Pixels per cell, `(N, 1)`."""
 
+    def at(self, index: Tensor) -> "Slots":
+        """Those of the numbers `(K,)`."""
+        return Slots(self.cell[index], self.anchor[index], self.stride[index])
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -115,10 +119,11 @@ def scores(raw: Tensor) -> Tensor:
 
 
 def detect(maps: Sequence[Tensor], heads: Heads, count: int = 100, overlap: float = 0.45) -> Detections:
-    """The `count` best detections that no better one of the same class overlaps by more than `overlap` (IoU).
+    """Of the `count` best predictions those that no better one of the same class overlaps by more than `overlap` (IoU).
 
     Raw maps as the network returns them; a box may be detected as several classes (no softmax, as in the paper).
-    The threshold is Darknet's (`nms` in `examples/detector.c`).
+    The threshold is Darknet's (`nms` in `examples/detector.c`). Where there are many objects, or a network is unsure
+    of many boxes, take a larger count: what is suppressed counts, too.
     """
     raw, slots = flatten(maps, heads)
     probability = scores(raw)

@@ -18,7 +18,7 @@ WORST = 0.01
 class MeanAveragePrecision:
     """Gathers detections and objects, batch by batch; higher is better.
 
-    Boxes of all sizes count, and up to 100 detections an image.
+    Boxes of all sizes count, and what is left of the 100 best predictions for an image.
     """
 
     def __init__(self, heads: Heads, classes: int):

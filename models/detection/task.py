@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.detection.boxes import Heads
-from models.detection.loss import yolo_loss
+from models.detection.loss import Placing, by_offset, yolo_loss
 from models.detection.mean_average_precision import MeanAveragePrecision
 from models.detection.shapes import KINDS, Shapes
 from models.yolov3 import YOLOv3
@@ -40,7 +40,13 @@ class ShapesDetection:
     """Finds circles, squares, triangles, crosses and rings; the network has 0.57 M parameters.
 
     Outputs are the raw maps of the three heads; targets are rows `class, x1, y1, x2, y2`, padded (see `Shapes`).
+
+    Attributes:
+        placing: the loss of the boxes' coordinates (see `loss`).
     """
+
+    def __init__(self, placing: Placing = by_offset):
+        self.placing = placing
 
     def model(self) -> YOLOv3:
         """A small YOLOv3, random but for the heads' biases."""
@@ -58,7 +64,7 @@ class ShapesDetection:
 
     def loss(self, outputs: Sequence[Tensor], targets: Tensor) -> Tensor:
         """YOLOv3's loss of an image, averaged over the batch."""
-        return yolo_loss(outputs, targets, HEADS)
+        return yolo_loss(outputs, targets, HEADS, self.placing)
 
     def metric(self) -> MeanAveragePrecision:
         """mAP at an IoU of 0.5."""

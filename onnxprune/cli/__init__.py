@@ -41,9 +41,9 @@ def application() -> None:
     While training, in PyTorch (here on shipped digits):
       onnxprune slim --epochs 4 --prune-at 2 --target macs=0.5 -o slim
       onnxprune chipnet --soft-epochs 2 --epochs 2 --target params=0.5 -o chip
-      onnxprune finetune --mask slim/mask.json --epochs 2 -o fine
+      onnxprune finetune --epochs 2 -o dense
     Widths by search, of a torch task or of an ONNX file alone:
-      onnxprune search --weights fine/best.pt --target macs=0.5 --evaluations 20 -o found
+      onnxprune search --weights dense/best.pt --target macs=0.5 --evaluations 8 -o found
 
     Every verb explains itself with --help and answers programs with --json. The exit status is 0 when the work is
     done, 1 when a check failed, 2 when an option or a file is not as it should be.

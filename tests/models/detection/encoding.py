@@ -33,7 +33,7 @@ def perfect(targets: Tensor, heads: Heads = HEADS, classes: int = CLASSES) -> li
     rows = torch.full((len(targets), len(where.cell), 5 + classes), -SURE)
     rows[..., :4] = 0
     objects = assign(targets, where)
-    chosen = Slots(*(part[objects.slot] for part in (where.cell, where.anchor, where.stride)))
+    chosen = where.at(objects.slot)
     rows[objects.image, objects.slot, :4] = encode(objects.box, chosen)
     rows[objects.image, objects.slot, 4] = SURE
     rows[objects.image, objects.slot, 5 + objects.label] = SURE

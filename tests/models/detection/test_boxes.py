@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.detection.boxes import LARGEST, complete_iou, decode, detect, flatten, iou, kept
-from tests.models.detection.encoding import CLASSES, DEPTH, HEADS, SIDE, blank, encode, perfect, slots, unflatten
+from tests.models.detection.encoding import CLASSES, DEPTH, HEADS, SIDE, SURE, blank, encode, perfect, slots, unflatten
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,18 @@ def test_detections_of_perfect_maps():
         for label, *corners in rows.tolist():
             k = found.labels[image][: len(rows)].tolist().index(int(label))
             assert found.boxes[image, k].tolist() == pytest.approx(corners, abs=1e-3)
+
+
+def test_what_is_suppressed_counts_among_the_best():
+    """Both anchors of a cell are sure of one box; the other object comes third."""
+    maps = perfect(torch.tensor([[(1.0, 32, 8, 40, 16), (0.0, 40, 40, 50, 48)]]))
+    again = (0, 0, math.log(8 / 12), math.log(8 / 10), SURE, -SURE, SURE, -SURE)
+    maps[2][0, DEPTH:, 1, 4] = torch.tensor(again)
+    for m in maps:
+        rows = m.unflatten(1, (-1, DEPTH))
+        rows[:, :, 4][rows[:, :, 5] == SURE] = 2.0
+    found = [detect(maps, HEADS, count) for count in (2, 3)]
+    assert [f.labels[f.scores > 0.5].tolist() for f in found] == [[1], [1, 0]]
 
 
 def test_detections_come_best_first_and_no_more_than_asked_for():
