@@ -177,7 +177,7 @@ hunt = options.bundled(
     searching(
         "--halving",
         is_flag=True,
-        help="Judge each batch by a quarter of --fitness-epochs, the better half by half of them, and so on.",
+        help="Judge each batch by a quarter of the epochs, the better half by half of them, and so on.",
     ),
     searching("--compat", type=click.Choice(["released"]), help="The bees of the released code, with its faults."),
 )
@@ -188,7 +188,7 @@ judgement = options.bundled(
         "--fitness",
         type=click.Choice(["recalibrate", "train"]),
         default="recalibrate",
-        help="Statistics measured anew and no training, or --fitness-epochs of training (published: 2).",
+        help="Statistics measured anew and no training, or some epochs of training (published: 2).",
     ),
     judging("--fitness-epochs", type=click.IntRange(1), default=2, help="For --fitness train."),
     judging("--lr", type=float, default=0.1, help="For --fitness train."),
@@ -216,16 +216,16 @@ spread = options.bundled(
 @spread
 @options.printing
 def search(subject: Subject, grid: Grid, hunt: Hunt, judgement: Judgement, spread: Spread, out: Output) -> None:
-    """Search the width of every group (artificial bee colony), and its controls.
+    """Search the widths of all groups, by bees.
 
-    Structures within the target are proposed by bees, and for comparison at random, uniformly and by evolution, each
+    Structures within the target are proposed by an artificial bee colony, and for comparison at random, uniformly and by evolution, each
     with as many evaluations. The folder gets the bees' best as mask.json and pruned.onnx (proven), weights to fine-tune
     from (warm.pt; for a model recalibrated.onnx), a journal of every search, search.json and pictures.
 
     \b
     Examples:
       onnxprune search --weights dense/best.pt --target macs=0.5 --evaluations 40 -o found
-      onnxprune search --model net.onnx --calibration samples.npz --target macs=0.5 --jobs 4 -o found --resume
+      onnxprune search --model model.onnx --calibration samples.npz --target macs=0.5 --jobs 2 -o file --resume
     """
     subject.check()
     scope, files = grid.scope(hunt.seed, hunt.compat), Files(subject.folder)

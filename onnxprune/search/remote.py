@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections import deque
@@ -15,6 +16,8 @@ from onnxprune.search.executors import ATTEMPTS, Workers, lost, prepared
 
 ANSWER = 5.0
 """Seconds in which a cluster has to answer."""
+START = 300.0
+"""Seconds that a worker may take to start; the timeout of its first evaluation begins after that."""
 LOOK = 1.0
 """Seconds between looks for evaluations that take too long."""
 
@@ -37,6 +40,10 @@ class Cluster:
 class Worker:
     """What lives on the cluster: a fitness."""
 
+    def ready(self) -> bool:
+        """Answers once the fitness is made."""
+        return True
+
     def __init__(self, maker: Maker):
         self._judge: Judge = prepared(maker)
 
@@ -47,12 +54,13 @@ class Worker:
 
 @dataclass
 class _Running:
-    """A job under way: where, since when, and which attempt it is."""
+    """A job under way: where, since when, which attempt it is, and what is there once the worker is ready."""
 
     job: Job
     attempt: int
     actor: Any
     start: float
+    ready: Any = None
 
 
 class Remote:
@@ -71,7 +79,12 @@ class Remote:
         _connect(ray, cluster)
         self._maker = ray.put(maker)
         self._class = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_restarts=0)(Worker)
-        self._idle = deque(self._class.remote(self._maker) for _ in range(workers.count))
+        self._idle = deque(self._new() for _ in range(workers.count))
+
+    def _new(self) -> tuple[Any, Any]:
+        """A worker, and what is there once it is ready."""
+        actor: Any = self._class.remote(self._maker)
+        return actor, actor.ready.remote()
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
         """The judgements, as they come."""
@@ -79,8 +92,8 @@ class Remote:
         while queue or running:
             while queue and self._idle:
                 job, attempt = queue.popleft()
-                actor: Any = self._idle.popleft()
-                running[actor.judge.remote(job)] = _Running(job, attempt, actor, time.monotonic())
+                actor, ready = self._idle.popleft()
+                running[actor.judge.remote(job)] = _Running(job, attempt, actor, time.monotonic(), ready)
             done, _ = self._ray.wait(list(running), timeout=LOOK)
             for ref in done:
                 one = running.pop(ref)
@@ -89,19 +102,26 @@ class Remote:
                 except self._ray.exceptions.RayActorError:
                     yield from self._again(one, "died", queue)
                 else:
-                    self._idle.append(one.actor)
+                    self._idle.append((one.actor, None))
                     yield found
             for ref in self._late(running):
                 yield from self._again(running.pop(ref), f"took more than {self._timeout} seconds", queue)
 
     def _late(self, running: dict[Any, _Running]) -> list[Any]:
-        now, limit = time.monotonic(), self._timeout
-        return [ref for ref, one in running.items() if limit is not None and now - one.start > limit]
+        """What takes too long."""
+        if self._timeout is None:
+            return []
+        now = time.monotonic()
+        for one in running.values():
+            if one.ready is not None and self._ray.wait([one.ready], timeout=0)[0]:
+                one.start, one.ready = now, None
+        limits = {ref: self._timeout if one.ready is None else START for ref, one in running.items()}
+        return [ref for ref, one in running.items() if now - one.start > limits[ref]]
 
     def _again(self, one: _Running, why: str, queue: deque[tuple[Job, int]]) -> Iterator[Evaluation]:
         """Replace a worker and do its job once more, or give it up."""
         self._ray.kill(one.actor)
-        self._idle.append(self._class.remote(self._maker))
+        self._idle.append(self._new())
         if one.attempt == ATTEMPTS:
             yield lost(one.job, why)
         else:
@@ -119,6 +139,7 @@ def _connect(ray: Any, cluster: Cluster) -> None:
         return
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
     if cluster.address == "local":
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", str(START))  # 30 are too few beside other work
         ray.init(**quiet)
         return
     _require_answer(cluster.address)

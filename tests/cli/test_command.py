@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -33,7 +34,8 @@ def test_help_lists_all_verbs_the_whole_job_first(run):
         assert done.exit_code == 0
         listed = re.findall(r"^  (\w+)  +\S", done.stdout.partition("Commands:")[2], re.M)
         assert listed == NAMES
-        assert NAMES == ["prune", "analyze", "mask", "apply", "verify", "bench", "slim", "chipnet", "finetune"]
+        assert NAMES[:6] == ["prune", "analyze", "mask", "apply", "verify", "bench"]
+        assert NAMES[6:] == ["slim", "chipnet", "search", "finetune"]
         assert "..." not in done.stdout.partition("Commands:")[2]
 
 
@@ -55,10 +57,11 @@ def test_help_teaches(verb):
 
 TRAINING = ("slim", "chipnet", "finetune")
 BRIEFLY = {"bench": ["--seconds", "0"]} | {name: ["--until", "0"] for name in TRAINING}
+BRIEFLY["search"] = ["--evaluations", "2", "--sources", "2", "--images", "20", "--measured", "20"]
 
 
 def prepare_training(folder):
-    """The task, weights and mask that the examples name."""
+    """The task, weights, mask and samples that the examples name."""
     (folder / "task.py").write_text("from onnxprune.torch.tasks import Digits as Cifar\n")
     (folder / "dense").mkdir()
     net = Digits().model()
@@ -66,13 +69,14 @@ def prepare_training(folder):
         torch.save(net.state_dict(), path)
     mask = onnxprune.choose(bind(net, Digits().example()).analysis, keep=0.5)
     (folder / "mask.json").write_text(json.dumps(mask.to_json()))
+    np.savez(folder / "samples.npz", inputs=np.ones((20, 3, 8, 8), np.float32), labels=np.arange(20) % 5)
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=NAMES)
 def test_the_examples_of_the_help_run(verb, run, folder):
     onnx.save(network(width=32, second=32), folder / "model.onnx")
     run("prune", "model.onnx", "--keep", 0.5, "-o", "small.onnx", "--save-mask", "mask.json")
-    if verb.name in TRAINING:
+    if verb.name in (*TRAINING, "search"):
         prepare_training(folder)
     help = CliRunner().invoke(application, [verb.name, "--help"]).stdout
     for line in re.findall(rf"^    onnxprune ({verb.name} .*)$", help, re.M):

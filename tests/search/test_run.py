@@ -104,8 +104,9 @@ def test_a_lost_worker_is_replaced_and_its_evaluation_redone(tmp_path, hang):
 
 @pytest.fixture(scope="module")
 def cluster():
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")  # ray's own
+        patch.setenv("RAY_raylet_start_wait_time_s", "300")
         ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     yield Cluster(cpus=0.5)
     ray.shutdown()
