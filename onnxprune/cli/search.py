@@ -218,9 +218,10 @@ spread = options.bundled(
 def search(subject: Subject, grid: Grid, hunt: Hunt, judgement: Judgement, spread: Spread, out: Output) -> None:
     """Search the widths of all groups, by bees.
 
-    Structures within the target are proposed by an artificial bee colony, and for comparison at random, uniformly and by evolution, each
-    with as many evaluations. The folder gets the bees' best as mask.json and pruned.onnx (proven), weights to fine-tune
-    from (warm.pt; for a model recalibrated.onnx), a journal of every search, search.json and pictures.
+    Structures within the target are proposed by an artificial bee colony, and for comparison at random, uniformly and
+    by evolution, each with as many evaluations. The folder gets the bees' best as mask.json and pruned.onnx (proven),
+    weights to fine-tune from (warm.pt; for a model recalibrated.onnx), a journal of every search, search.json and
+    pictures.
 
     \b
     Examples:
