@@ -324,7 +324,7 @@ def main() -> int:
     task = Fewer(resnet20, args.data, args.images)
     beds = []
     for seed in range(args.seeds):
-        recipe = Recipe(args.epochs, batch=64, lr=0.1, weight_decay=1e-3, channels_last=True, seed=seed, device="cpu")
+        recipe = Recipe(args.epochs, batch=64, lr=0.1, weight_decay=1e-3, seed=seed, device="cpu")
         beds.append(Bed(task, recipe, FOLDER / f"{args.epochs}-{args.images}-{seed}"))
     threads = max(1, (os.cpu_count() or 1) // args.jobs)
     for names in ([HALF], args.only):  # methods with two schedules begin where half of the epochs end

@@ -75,7 +75,7 @@ TRIALS = {
     "digits, DigitsNet, 60 epochs": Trial(lambda data: Digits(), Recipe(60, batch=64, lr=0.1, device="cpu"), 2e-3),
     "CIFAR-10 (5,000 images), ResNet-20, 20 epochs": Trial(
         lambda data: Fewer(resnet20, data, 5_000),
-        Recipe(20, batch=64, lr=0.1, weight_decay=1e-3, channels_last=True, device="cpu"),
+        Recipe(20, batch=64, lr=0.1, weight_decay=1e-3, device="cpu"),
         1e-3,
     ),
 }

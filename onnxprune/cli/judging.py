@@ -19,8 +19,6 @@ from onnxprune.search.evaluation import Job, Judge
 from onnxprune.search.structures import Structures, Widths
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from onnxprune.torch.binding import Binding
     from onnxprune.torch.fitness import Recalibrated
     from onnxprune.torch.recipe import Recipe
@@ -101,19 +99,11 @@ class TaskMaker:
     images: int
     calibration: int
 
-    def network(self) -> tuple[nn.Module, Binding]:
+    def network(self) -> tuple[Any, Binding]:
         """The trained network and its binding."""
-        import torch
+        from onnxprune.torch.fitness import begun
 
-        from onnxprune.torch.binding import bind
-        from onnxprune.torch.task import load_task
-
-        torch.manual_seed(self.recipe.seed)
-        task = load_task(self.task)
-        network = task.model()
-        if self.weights is not None:
-            network.load_state_dict({name: torch.from_numpy(array) for name, array in self.weights.items()})
-        return network, bind(network, task.example())
+        return begun(self.task, self.weights, self.recipe.seed)
 
     def scoped(self) -> Structures:
         """The structures."""
@@ -125,7 +115,7 @@ class TaskMaker:
 
         return self.scope.structures(binding.analysis, tuple(consumption(binding).open))
 
-    def fitness(self, network: nn.Module, binding: Binding) -> Recalibrated:
+    def fitness(self, network: Any, binding: Binding) -> Recalibrated:
         """Judges masks."""
         from onnxprune.torch.fitness import Recalibrated, Trained
         from onnxprune.torch.task import load_task
@@ -135,9 +125,9 @@ class TaskMaker:
         return made(load_task(self.task), network, binding, self.recipe, **sizes)
 
     def __call__(self) -> Judge:
-        import torch
+        from onnxprune.torch.fitness import one_thread
 
-        torch.set_num_threads(1)  # else results would depend on how many workers share the machine
+        one_thread()
         network, binding = self.network()
         structures, fitness = self.structures(binding), self.fitness(network, binding)
 

@@ -95,7 +95,7 @@ recipe = options.bundled(
     training("--warmup", type=float, default=0.0, help="Epochs of linear growth before the schedule."),
     training("--clip", type=float, help="The largest norm of the whole gradient."),
     training("--amp", type=click.Choice(["bf16", "fp16"]), help="Mixed precision; fp16 needs a GPU."),
-    training("--channels-last", is_flag=True, help="Memory format of images."),
+    training("--channels-last", is_flag=True, help="Memory format of images; on a GPU only."),
     training("--ema", type=float, help="Decay of a moving average of the weights, which is then evaluated."),
     training("--seed", type=int, default=0, help="Of everything random."),
     training("--workers", type=int, default=0, help="Processes that load data."),

@@ -8,11 +8,12 @@ from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from onnxprune.mask import Mask
-from onnxprune.torch.binding import Binding
+from onnxprune.torch.binding import Binding, bind
 from onnxprune.torch.exporting import evaluation
 from onnxprune.torch.loop import train
 from onnxprune.torch.recalibration import recalibrate
@@ -20,10 +21,30 @@ from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.run import device
 from onnxprune.torch.sampling import Loading, Sampling, in_order, size_of
 from onnxprune.torch.shrinking import shrink, smaller_copy
-from onnxprune.torch.task import Task
+from onnxprune.torch.task import Task, load_task
 
 IMAGES, CALIBRATION = 1_000, 256
 """Validation samples that are looked at, and training samples that statistics are measured on."""
+
+
+def begun(task: str, weights: Mapping[str, np.ndarray] | None, seed: int) -> tuple[nn.Module, Binding]:
+    """A task's network, with weights by name or fresh ones by a seed, and its binding.
+
+    Raises:
+        UsageError: the task, or the weights, are not as they should be.
+        ModelError: the network cannot be exported.
+    """
+    torch.manual_seed(seed)
+    made = load_task(task)
+    network = made.model()
+    if weights is not None:
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    return network, bind(network, made.example())
+
+
+def one_thread() -> None:
+    """Compute on one thread: else results would depend on how many workers share the machine."""
+    torch.set_num_threads(1)
 
 
 class Recalibrated:

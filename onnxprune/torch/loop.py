@@ -65,6 +65,7 @@ def train(
     _prepare(folder)
     seed_all(mix("process", recipe.seed, processes()[0]))
     run = Run(task, network, recipe, [group for hook in hooks for group in hook.parameter_groups()])
+    _refuse_wrong_gradients(run)
     if (folder / LAST).exists():
         if not resume:
             raise UsageError(f"{folder}: has a checkpoint of another training", "resume it, or take another folder")
@@ -225,6 +226,16 @@ class _Loop:
         return TrainingError(
             f"epoch {(step - 1) // self.run.sampling.steps + 1}, step {step}: {what}",
             f"lower the learning rate or clip gradients; the last good checkpoint stays in {self.folder}",
+        )
+
+
+def _refuse_wrong_gradients(run: Run) -> None:
+    """Refuse what torch (2.13) computes wrongly: on a CPU, in this format, the weights' gradients of a 1x1 convolution
+    with a stride and 3 to 7 inputs, which pruning may leave."""
+    if run.recipe.channels_last and run.device.type == "cpu":
+        raise UsageError(
+            "recipe: channels_last on a CPU, where torch computes wrong gradients for narrow strided 1x1 convolutions",
+            "leave it out, or train on a GPU",
         )
 
 

@@ -6,6 +6,7 @@ Every one is resumable: called again with the same arguments it goes on where it
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
+from onnxprune.errors import UsageError
 from onnxprune.mask import Mask, read_mask
 from onnxprune.ranking import Limits, shares
 from onnxprune.resources import Resource
@@ -151,6 +153,7 @@ def chip(task: Task, soft: Recipe, fine: Recipe, chips: Chips, place: Place) -> 
         ModelError: the network cannot be exported.
         TrainingError: the loss is not finite.
     """
+    start = time.monotonic()
     module, binding = started(task, soft, place)
     network: Curves = ReleasedGates(module, binding) if chips.compat else ChipGates(module, binding)
     steps = soft.epochs * (size_of(task.data("train")) // soft.batch)
@@ -174,6 +177,8 @@ def chip(task: Task, soft: Recipe, fine: Recipe, chips: Chips, place: Place) -> 
     if not (place.folder / HANDED).exists():
         # The soft gates go: what is kept is kept whole, as it was when the mask was found to be the best.
         write_pruned(run, module, binding, gates.mask, place.folder, {"validation after": gates.best})
+    if place.until is not None:
+        place = replace(place, until=max(0.0, place.until - (time.monotonic() - start)))
     return fine_tuned(task, network.module, binding, gates.mask, fine, place)
 
 
@@ -216,7 +221,11 @@ def _folded(
     """
     tighter = 1.0
     for _ in range(FOLD_ATTEMPTS):
-        trial, plain = copy.deepcopy(network), select(tighter)
+        try:
+            plain = select(tighter)
+        except UsageError:  # no structure is so small
+            break
+        trial = copy.deepcopy(network)
         mask = fold_constants(trial, binding, plain).mask
         bare, full = (shares(binding.analysis, m, target) for m in (plain, mask))
         if all(full[name] <= share for name, share in target.items()):

@@ -38,7 +38,7 @@ class Recipe:
         warmup: epochs of linear growth before the schedule.
         clip: the largest norm of the whole gradient.
         amp: the type of autocast; fp16 needs a GPU.
-        channels_last: memory format of images.
+        channels_last: memory format of images; on a GPU only (see `loop`).
         ema: decay of the moving average of weights and buffers by step; the average is then evaluated.
         seed: of everything random.
         workers: processes that load data, for each training process.

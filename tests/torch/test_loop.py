@@ -337,6 +337,11 @@ def test_every_parameter_is_in_one_group_only() -> None:
     assert run.optimizer.param_groups[1]["params"][0] is network[0].bias
 
 
+def test_channels_last_is_refused_on_a_cpu(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="channels_last on a CPU, where torch computes wrong gradients"):
+        train(TASK, fresh(TASK), recipe(channels_last=True, device="cpu"), folder=tmp_path)
+
+
 def test_images_are_laid_out_channels_last() -> None:
     class Images(Points):
         def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:

@@ -12,11 +12,13 @@ import onnxprune
 from onnxprune.errors import TrainingError, UsageError
 from onnxprune.execution import run as run_onnx
 from onnxprune.mask import read_mask, removed_units
+from onnxprune.ranking import shares
+from onnxprune.torch.binding import bind
 from onnxprune.torch.checkpoint import read
 from onnxprune.torch.forecast import FixedEpoch
 from onnxprune.torch.handover import load_weights
 from onnxprune.torch.jobs import Place
-from onnxprune.torch.methods import Chips, Slimming, chip, fine_tune, slim
+from onnxprune.torch.methods import Chips, Slimming, _folded, chip, fine_tune, slim
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.task import Accuracy
 from onnxprune.torch.tasks import Digits
@@ -84,6 +86,24 @@ def test_constants_are_folded_within_the_target(slimmed):
     zeros = sum(int((dense.trace.graph.array(name) == 0).sum()) for name in scales)
     assert zeros >= removed_units(mask).sum()
     assert outcome.figures["pruned"]["certificate"]["error"] < 1e-5
+
+
+def test_where_there_is_no_room_for_carriers_nothing_is_folded():
+    network = Digits().model()
+    binding = bind(network, Digits().example())
+    mask = onnxprune.choose(binding.analysis, keep=0.5)
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    tried = []
+
+    def select(tighter=1.0):
+        tried.append(tighter)
+        if tighter < 1:
+            raise UsageError("no structure is so small", "")
+        return mask
+
+    target = {"macs": shares(binding.analysis, mask, ["macs"])["macs"]}
+    assert _folded(network, binding, target, select) is mask and len(tried) == 3
+    assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
 
 
 def test_the_exported_network_computes_what_torch_computes(slimmed):
