@@ -11,7 +11,6 @@ the methods with either. Accuracies are of the test split, which no method sees 
 
 import argparse
 import os
-import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
@@ -33,6 +31,7 @@ from models.tasks import Cifar10
 from onnxprune.mask import Mask
 from onnxprune.ranking import shares
 from onnxprune.report.files import document, write_text
+from onnxprune.search import campaign
 from onnxprune.torch.binding import bind
 from onnxprune.torch.forecast import EarlyBird, FixedEpoch
 from onnxprune.torch.hooks import Hook
@@ -299,11 +298,11 @@ def summary(results: Record) -> list[str]:
 
 
 def interval(values: Sequence[float]) -> str:
-    """Mean and half of the 95 % interval (Student's t) as text."""
-    if len(values) < 2:
-        return f"{statistics.mean(values):.2f}" if values else "not measured"
-    wide = float(stats.t.ppf(0.975, len(values) - 1))
-    return f"{statistics.mean(values):.2f} ± {wide * statistics.stdev(values) / len(values) ** 0.5:.2f}"
+    """Mean and half of the 95 % interval as text."""
+    if not values:
+        return "not measured"
+    mean, margin = campaign.interval(values)
+    return f"{mean:.2f}" if margin is None else f"{mean:.2f} ± {margin:.2f}"
 
 
 def parse() -> argparse.Namespace:

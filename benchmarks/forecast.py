@@ -18,14 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
-from matplotlib.figure import Figure
 
 from benchmarks.common import BUILD, add_jobs, arguments, record
 from benchmarks.cpu_bed import Fewer, interval
 from benchmarks.record import RESULTS, Benchmark, Check, Column, Record, Row
 from models.resnet_cifar import resnet20
+from onnxprune.report.pictures import SERIES, picture
 from onnxprune.torch.forecast import FixedEpoch
 from onnxprune.torch.foresight import AGREEMENT
 from onnxprune.torch.jobs import Place
@@ -110,19 +109,17 @@ def checks(results: Record) -> list[Check]:
     return [Check(figure, "> 0", f"{worst:.3f}", worst > 0)]
 
 
-def picture(results: Record, path: Path) -> None:
+def draw(results: Record, path: Path) -> None:
     """Every forecaster's agreement by epoch, the mean over seeds, one panel a task."""
-    figure = Figure((5 * len(TRIALS), 3.5), layout="constrained")
-    with matplotlib.rc_context({"svg.hashsalt": "forecast"}):
-        for axes, name in zip(figure.subplots(1, len(TRIALS), squeeze=False)[0], TRIALS, strict=True):
+    with picture(path, 5 * len(TRIALS), 3.5, columns=len(TRIALS)) as panels:
+        for axes, name in zip(panels, TRIALS, strict=True):
             rows = [row for row in results.rows.values() if row.get("task") == name]
-            for forecaster in rows[0]["curves"] if rows else ():
+            for forecaster, colour in zip(rows[0]["curves"] if rows else (), SERIES, strict=False):
                 curves = [row["curves"][forecaster] for row in rows]
                 means = [statistics.mean(values) for values in zip(*curves, strict=True)]
-                axes.plot(range(1, len(means) + 1), means, label=forecaster)
+                axes.plot(range(1, len(means) + 1), means, color=colour, label=forecaster)
             axes.set(title=name, xlabel="epoch of the forecast", ylabel="agreement (Jaccard)", ylim=(0, 1.02))
             axes.legend()
-    figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def parse() -> argparse.Namespace:
@@ -143,7 +140,7 @@ def main() -> int:
     code = results.finish(checks(results))
     for name in TRIALS:
         print(f"{name}: moving average less last value, mean over epochs: {interval(gains(results, name))}")
-    picture(results, (args.results or RESULTS) / PICTURE)
+    draw(results, (args.results or RESULTS) / PICTURE)
     return code
 
 

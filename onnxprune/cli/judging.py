@@ -11,8 +11,6 @@ import numpy as np
 
 from onnxprune import api
 from onnxprune.analysis import analyze
-from onnxprune.graph import Model
-from onnxprune.mask import Mask
 from onnxprune.resources import Resource
 from onnxprune.search.calibration import Calibrated, read_samples
 from onnxprune.search.evaluation import Job, Judge
@@ -56,22 +54,18 @@ class FileMaker:
     scope: Scope
     calibration: int
 
-    def made(self) -> tuple[Structures, Calibrated]:
-        """The structures and the fitness."""
-        structures = self.scoped()
-        return structures, Calibrated(structures.analysis, read_samples(self.samples), self.calibration)
-
     def scoped(self) -> Structures:
         """The structures."""
         return self.scope.structures(analyze(api.load(self.model)))
 
     def __call__(self) -> Judge:
-        structures, fitness = self.made()
+        structures = self.scoped()
+        fitness = self.fitness(structures)
         return lambda job: fitness(structures.mask(job.structure, {}))
 
-    def small(self, mask: Mask) -> Model:
-        """The pruned model with statistics of its own."""
-        return self.made()[1].model(mask)
+    def fitness(self, structures: Structures) -> Calibrated:
+        """Judges masks."""
+        return Calibrated(structures.analysis, read_samples(self.samples), self.calibration)
 
     def told(self) -> dict[str, Any]:
         """What tells this fitness from others."""

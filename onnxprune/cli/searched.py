@@ -12,6 +12,7 @@ from typing import Any
 from onnxprune import api
 from onnxprune.cli.judging import FileMaker, TaskMaker
 from onnxprune.cli.output import Output
+from onnxprune.cli.work import prune
 from onnxprune.errors import OutputError
 from onnxprune.mask import Mask
 from onnxprune.report import Table, pictures
@@ -50,9 +51,7 @@ class Files:
         write_text(self.folder / SEARCH, document(content))
         series = {name: [best_so_far(evaluations) for evaluations in seeds] for name, seeds in found.items()}
         pictures.courses(series, self.folder / COURSES)
-        kept = [int(group.kept.sum()) for group in mask.groups]
-        names = [group.name for group in mask.groups]
-        pictures.widths(names, [group.size for group in mask.groups], kept, self.folder / WIDTHS)
+        pictures.mask_widths(structures.analysis, mask, self.folder / WIDTHS)
         return content
 
 
@@ -98,12 +97,11 @@ def _mask(structures: Structures, found: Found) -> Mask:
 
 def finish_file(maker: FileMaker, structures: Structures, found: Found, files: Files) -> dict[str, Any]:
     """Write the winner of a search on a model: proven, and with statistics of its own."""
-    mask, analysis = _mask(structures, found), structures.analysis
-    pruned = api.apply(analysis.original, mask, verify=False, analysis=analysis)
-    certificate = api.verify(analysis.original, pruned, mask, analysis=analysis)
-    certificate.raise_for_failure()
+    mask = _mask(structures, found)
+    pruned, certificate = prune(structures.analysis, mask, True, lambda step: None)
+    assert certificate is not None  # it was asked for
     api.save(pruned, files.folder / PRUNED)
-    api.save(maker.small(mask), files.folder / RECALIBRATED)
+    api.save(maker.fitness(structures).model(mask), files.folder / RECALIBRATED)
     return files.write(structures, found, mask) | {"certificate": certificate.to_json()}
 
 

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxprune.analysis import Analysis
 from onnxprune.errors import UsageError
 from onnxprune.external import write_all
+from onnxprune.mask import Mask
+from onnxprune.report import data
 from onnxprune.saving import writing
 
 if TYPE_CHECKING:
@@ -47,6 +50,13 @@ def widths(names: Sequence[str], before: Sequence[int], after: Sequence[int], pa
         axes.set(ylabel="units", xlim=(-0.7, len(names) - 0.3))
         axes.set_title(f"{sum(after):,} of {sum(before):,} units left ({left:.0%})")
         axes.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+
+
+def mask_widths(analysis: Analysis, mask: Mask, path: Path) -> None:
+    """The widths of all groups under a mask."""
+    found = data.widths(analysis, mask)
+    names, sizes, kept = ([getattr(w, name) for w in found] for name in ("group", "size", "kept"))
+    widths(names, sizes, kept, path)
 
 
 def courses(values: Mapping[str, Sequence[Sequence[float]]], path: Path) -> None:

@@ -100,10 +100,11 @@ def look(hive: Sequence[Source], i: int, space: Space, rng: np.random.Generator)
 def onlookers(hive: Sequence[Source], rng: np.random.Generator) -> list[int]:
     """As many sources as there are, the better ones more often: the walk goes round, and stops at i with P_i."""
     probabilities = attraction([source.score for source in hive])
-    return [i for i, _ in zip(_stops(probabilities, rng), hive, strict=False)]
+    return [i for i, _ in zip(stops(probabilities, rng), hive, strict=False)]
 
 
-def _stops(probabilities: Sequence[float], rng: np.random.Generator) -> Iterator[int]:
+def stops(probabilities: Sequence[float], rng: np.random.Generator) -> Iterator[int]:
+    """Where a walk round and round stops, for ever: at i with the i-th probability."""
     for i in cycle(range(len(probabilities))):
         if rng.random() < probabilities[i]:
             yield i

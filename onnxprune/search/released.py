@@ -7,12 +7,11 @@ began, or at what was judged before, is judged again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
 
-from onnxprune.search.bees import MUTATED, PUBLISHED, Colony, Source, attraction
+from onnxprune.search.bees import MUTATED, PUBLISHED, Colony, Source, attraction, stops
 from onnxprune.search.grid import Space, Structure
 from onnxprune.search.sampler import Steps
 
@@ -25,7 +24,7 @@ def released_bees(space: Space, rng: np.random.Generator, colony: Colony = PUBLI
     while True:
         for i in range(len(hive)):
             yield from _look(hive, i, space, rng)
-        for i in islice(_stops(hive, rng), len(hive)):
+        for i in islice(stops(attraction([source.score for source in hive]), rng), len(hive)):
             yield from _look(hive, i, space, rng)
         tired = max(range(len(hive)), key=lambda i: hive[i].trail)
         if hive[tired].trail >= colony.limit:
@@ -51,10 +50,3 @@ def cut_look(hive: list[Source], i: int, space: Space, rng: np.random.Generator)
     for d in rng.integers(0, max(len(own) - 1, 1), MUTATED):
         own[d] = np.trunc(own[d] + rng.uniform(-1, 1) * (own[d] - other[d]))
     return tuple(int(p) for p in np.clip(own, 1, space.grid.levels) - 1)
-
-
-def _stops(hive: list[Source], rng: np.random.Generator) -> Iterator[int]:
-    """Where onlookers stop; how attractive sources are is fixed when they set out."""
-    probabilities = attraction([source.score for source in hive])
-    while True:
-        yield from (i for i, p in enumerate(probabilities) if rng.random() < p)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -80,7 +81,7 @@ class Course:
         return min(60.0, 10 + 5.0 * self.epoch)
 
 
-class Curves(nn.Module):
+class Curves(nn.Module, ABC):
     """A network whose gates are steep curves of psi.
 
     Attributes:
@@ -108,13 +109,13 @@ class Curves(nn.Module):
             return self.hard
         return torch.where(self.open, 1.0, heaviside(self.smooth(), self.course.gamma))
 
+    @abstractmethod
     def usage(self, resource: Resource) -> nn.Module:
         """The share of a resource as a function of gates `(gates,)`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def harden(self, budget: Budget, how: Mapping[str, Any]) -> tuple[Mask, Tensor]:
         """A mask for the budget, and the gates, of zeros and ones, that go with it."""
-        raise NotImplementedError
 
     def state_of(self, hard: Tensor) -> dict[str, Tensor]:
         """The module's state when its gates are these, as far as no mask says it."""

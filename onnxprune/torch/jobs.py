@@ -13,7 +13,6 @@ from torch import nn
 
 from onnxprune.mask import Mask
 from onnxprune.report import pictures
-from onnxprune.report.data import widths
 from onnxprune.report.files import document, write_text
 from onnxprune.torch.binding import Binding, bind
 from onnxprune.torch.handover import HandOver, export_trained, hand_over, load_weights
@@ -95,9 +94,7 @@ def write_pruned(
     if run.rank == 0:
         handed = hand_over(network, binding, mask, folder)
         write_text(folder / HANDED, document({"epoch": run.epoch, **scores, **_told(handed)}))
-        found = widths(binding.analysis, mask)
-        names, sizes, kept = ([getattr(w, name) for w in found] for name in ("group", "size", "kept"))
-        pictures.widths(names, sizes, kept, folder / "widths.png")
+        pictures.mask_widths(binding.analysis, mask, folder / "widths.png")
 
 
 def _told(handed: HandOver) -> dict[str, Any]:

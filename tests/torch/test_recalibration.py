@@ -44,4 +44,7 @@ def test_statistics_come_back(network):
 
 
 def test_a_network_without_statistics_is_left_alone():
-    recalibrate(nn.Linear(2, 2), [torch.ones(1, 2)])
+    network = nn.Linear(2, 2)
+    before = network.weight.clone()
+    recalibrate(network, [torch.ones(1, 2)])
+    assert torch.equal(network.weight, before) and network.training
