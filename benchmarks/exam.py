@@ -22,8 +22,10 @@ from benchmarks import (
     gate_budgets,
     gate_overhead,
     resume,
+    search_bed,
     search_bees,
     search_executors,
+    search_fitness,
     shapes_detection,
     torch_exact,
 )
@@ -47,6 +49,8 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     shapes_detection.BENCHMARK,
     search_bees.BENCHMARK,
     search_executors.BENCHMARK,
+    search_fitness.BENCHMARK,
+    search_bed.BENCHMARK,
 )
 SUMMARY = Benchmark(
     name="checks",

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks.common import BUILD, add_jobs, arguments, record
-from benchmarks.cpu_bed import Fewer, interval
+from benchmarks.cpu_bed import AMP, Fewer, interval
 from benchmarks.record import RESULTS, Benchmark, Check, Column, Record, Row
 from models.resnet_cifar import resnet20
 from onnxprune.report.pictures import SERIES, picture
@@ -74,7 +74,7 @@ TRIALS = {
     "digits, DigitsNet, 60 epochs": Trial(lambda data: Digits(), Recipe(60, batch=64, lr=0.1, device="cpu"), 2e-3),
     "CIFAR-10 (5,000 images), ResNet-20, 20 epochs": Trial(
         lambda data: Fewer(resnet20, data, 5_000),
-        Recipe(20, batch=64, lr=0.1, weight_decay=1e-3, device="cpu"),
+        Recipe(20, batch=64, lr=0.1, weight_decay=1e-3, device="cpu", amp=AMP),
         1e-3,
     ),
 }

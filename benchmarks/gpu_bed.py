@@ -52,7 +52,7 @@ BENCHMARK = Benchmark(
 
 def travels(file: Path) -> bool:
     """Whether a file is needed to go on, or wanted as a result."""
-    return file.suffix in (".pt", ".json", ".csv", ".onnx") and file.name not in (DENSE, PRUNED, BEST)
+    return file.suffix in (".pt", ".json", ".jsonl", ".csv", ".onnx") and file.name not in (DENSE, PRUNED, BEST)
 
 
 def parse() -> argparse.Namespace:
@@ -65,6 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=BUILD / "gpu", help="where trainings work (build/gpu)")
     parser.add_argument("--epochs", type=int, help="of every training at most")
     parser.add_argument("--images", type=int, help="of every split at most")
+    parser.add_argument("--evaluations", type=int, default=400, help="of every search (400)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
     parser.add_argument("--workers", type=int, default=4, help="processes that load data, on a GPU (4)")
     args = parser.parse_args()
@@ -76,7 +77,7 @@ def results_of(args: argparse.Namespace) -> Record:
     """The record in OUT, with the rows of the earlier one."""
     there = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if there else "CPU"
-    options: dict[str, Any] = {name: getattr(args, name) for name in ("epochs", "images", "seed")}
+    options: dict[str, Any] = {name: getattr(args, name) for name in ("epochs", "images", "evaluations", "seed")}
     old = BENCHMARK.path(args.before) if args.before else None
     if old is not None and old.exists() and not BENCHMARK.path(args.out).exists():
         args.out.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,7 @@ def main() -> int:
     if args.before:
         unpack(args.before, args.work)
     results = results_of(args)
-    bed = Bed(args.data, args.work, clock, args.seed, args.epochs, args.images, args.workers)
+    bed = Bed(args.data, args.work, clock, args.seed, args.epochs, args.images, args.evaluations, args.workers)
     logs = {args.work / stage: bed.recipe(stage).epochs for stage in PLANS[args.row].stages}
     try:
         with clock.alarm(), telling(logs, args.row):

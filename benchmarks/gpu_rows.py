@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.common import at_most
+from benchmarks.gpu_search import searched
 from benchmarks.gpu_stages import Bed, Figures
 from benchmarks.record import Check, Record, Row
 from benchmarks.slices import seconds_of
@@ -12,6 +14,8 @@ GOOD, SMALL = 93.5, 2.3
 """Percent, and millions of parameters: of the published 93.78 and 2.25."""
 DROP = 0.5
 """Percentage points that a pruned network may lose."""
+PUBLISHED_SEARCH = 30
+"""Epochs: the paper's smallest colony makes 15 evaluations of two."""
 TRAINING = 60.0
 """Percent of the late training's multiply-accumulates."""
 
@@ -54,6 +58,25 @@ def early(bed: Bed) -> Figures:
     )
     baseline = {"against": "late", "baseline": 100 * late["test"]}
     return left(found, found) | baseline | {"training": 100 * spent, "epoch": found["pruned"]["epoch"]}
+
+
+def bees(network: str, bed: Bed) -> Figures:
+    """The widths that the bees find, judged without training, from the trained network on."""
+    dense, search = bed.dense(network), searched(bed, network)
+    end = bed.found(network)
+    cost, baseline = end["cost"], {"against": "dense", "baseline": 100 * dense["test"]}
+    share = {"macs": 100 * cost["macs"] / search["whole"], "params": cost["params"] / 1e6}
+    how = {"scores": search["scores"], "macs_in_millions": cost["macs"] / 1e6, "search_epochs": search["epochs"]}
+    return {"accuracy": 100 * end["test"], **share, **baseline, **how}
+
+
+def found_checks(name: str, row: Figures, accuracy: float, macs: float) -> list[Check]:
+    """Those of a search: the accuracy, millions of multiply-accumulates, and how long it took."""
+    return [
+        at_least(name, row, accuracy),
+        at_most(f"{name}: MACs", row["macs_in_millions"], macs, " M"),
+        at_most(f"{name}: search, in epochs", row["search_epochs"], PUBLISHED_SEARCH / 10, ""),
+    ]
 
 
 def left(end: Figures, pruned: Figures) -> Figures:
@@ -122,6 +145,18 @@ PLANS: Mapping[str, Plan] = {
             at_most("VGG16 pruned early: training's MACs by the late one's", row["training"], TRAINING, " %"),
             at_most("VGG16 pruned early: epoch", row["epoch"], 20, ""),
         ],
+    ),
+    "bees-resnet56": Plan(
+        "93.23 % at 58.54 M (ABCPruner, 0.7)",
+        ("resnet56/dense", "resnet56/found/fine"),
+        partial(bees, "resnet56"),
+        lambda row: found_checks("the bees' ResNet-56", row, 93.2, 58.5),
+    ),
+    "bees-vgg16": Plan(
+        "93.08 % at 82.81 M (ABCPruner, 0.8)",
+        ("vgg16/dense", "vgg16/found/fine"),
+        partial(bees, "vgg16"),
+        lambda row: found_checks("the bees' VGG16", row, 93.0, 83),
     ),
 }
 

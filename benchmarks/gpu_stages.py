@@ -38,7 +38,13 @@ RESNET = Recipe(200, batch=128, lr=0.1, weight_decay=5e-4)
 SOFT = Recipe(20, batch=128, lr=1e-3, optimizer="adamw", weight_decay=1e-3, schedule="constant")
 """To learn ChipNet's gates (Tiwari et al. 2021, section 4)."""
 
+FOUND = Recipe(150, batch=128, lr=0.01, weight_decay=5e-3, schedule="step", milestones=(1 / 3, 2 / 3))
+"""To fine-tune what a search has found (Lin et al. 2020, section 4.1)."""
+
 STAGES: Mapping[str, Recipe] = {
+    "vgg16/dense": VGG,
+    "vgg16/found/fine": FOUND,
+    "resnet56/found/fine": FOUND,
     "vgg19/sparse": VGG,
     "vgg19/fine": VGG,
     "vgg16/sparse": VGG,
@@ -99,6 +105,7 @@ class Bed:
         seed: of all.
         epochs: of a training at most, or None for all.
         images: of every split at most, or None for all.
+        evaluations: of a search.
         workers: processes that load data, if there is a GPU.
     """
 
@@ -108,6 +115,7 @@ class Bed:
     seed: int = 0
     epochs: int | None = None
     images: int | None = None
+    evaluations: int = 400
     workers: int = 0
 
     def task(self, network: str) -> Task:
@@ -153,6 +161,12 @@ class Bed:
             return ended(trained(task, module, recipe, [], place, place.folder), place.folder)
 
         return self._stage(name, job)
+
+    def found(self, network: str) -> Figures:
+        """The structure that a search from `dense` on has found."""
+        name, weights = f"{network}/found", self.work / network / "dense" / WEIGHTS
+        mask, task, recipe = self.work / network / "search" / MASK, self.task(network), self.recipe(f"{name}/fine")
+        return self._stage(name, lambda place: fine_tune(task, recipe, replace(place, weights=weights), mask))
 
     def chip(self, network: str, resource: Resource, target: float) -> Figures:
         """ChipNet, from the weights of `dense`."""

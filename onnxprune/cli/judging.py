@@ -81,7 +81,7 @@ class TaskMaker:
         weights: the trained network's state, or None for a fresh one.
         scope: which structures.
         kind: how a structure is judged.
-        recipe: of its training; of a judgement without one, its batch and memory format.
+        recipe: of its training; of a judgement without one, its batch, precision and memory format.
         images, calibration: validation samples to look at, training samples to measure on.
     """
 
@@ -132,5 +132,5 @@ class TaskMaker:
 
     def told(self) -> dict[str, Any]:
         """What tells this fitness from others."""
-        recipe = asdict(self.recipe) if self.kind == "train" else {"batch": self.recipe.batch}
+        recipe = asdict(self.recipe) if self.kind == "train" else {"batch": self.recipe.batch, "amp": self.recipe.amp}
         return {"kind": self.kind, "task": self.task, "images": self.images, "calibration": self.calibration, **recipe}

@@ -105,6 +105,7 @@ class Judgement:
     fitness_epochs: int
     lr: float
     batch: int
+    amp: str | None
     channels_last: bool
     images: int
     measured: int
@@ -116,8 +117,8 @@ class Judgement:
         from onnxprune.torch.handover import read_weights
         from onnxprune.torch.recipe import Recipe
 
-        how: dict[str, Any] = {"channels_last": self.channels_last, "device": self.device, "seed": scope.seed}
-        recipe = Recipe(self.fitness_epochs, self.batch, self.lr, **how)
+        how: dict[str, Any] = {"amp": self.amp, "channels_last": self.channels_last, "device": self.device}
+        recipe = Recipe(self.fitness_epochs, self.batch, self.lr, seed=scope.seed, **how)
         weights = read_weights(subject.weights) if subject.weights else None
         task = subject.task or training.DIGITS
         return TaskMaker(task, weights, scope, self.fitness, recipe, self.images, self.measured)
@@ -193,6 +194,7 @@ judgement = options.bundled(
     judging("--fitness-epochs", type=click.IntRange(1), default=2, help="For --fitness train."),
     judging("--lr", type=float, default=0.1, help="For --fitness train."),
     judging("--batch", type=click.IntRange(1), default=128, help="Samples at a time."),
+    judging("--amp", type=click.Choice(["bf16", "fp16"]), help="Mixed precision; fp16 needs a GPU."),
     judging("--channels-last", is_flag=True, help="Memory format of images."),
     judging("--images", type=click.IntRange(1), default=1000, help="Validation samples that are looked at."),
     judging("--measured", type=click.IntRange(1), default=256, help="Samples that statistics are measured on."),

@@ -18,7 +18,7 @@ from onnxprune.torch.exporting import evaluation
 from onnxprune.torch.loop import train
 from onnxprune.torch.recalibration import recalibrate
 from onnxprune.torch.recipe import Recipe
-from onnxprune.torch.run import device
+from onnxprune.torch.run import autocast, device
 from onnxprune.torch.sampling import Loading, Sampling, in_order, size_of
 from onnxprune.torch.shrinking import shrink, smaller_copy
 from onnxprune.torch.task import Task, load_task
@@ -55,7 +55,7 @@ class Recalibrated:
         task: gives data and metric.
         network: trained; it is not changed.
         binding: of the network.
-        recipe: its batch, memory format, device and seed are used.
+        recipe: its batch, precision, memory format, device and seed are used.
         images: validation samples, the first of a permutation.
         calibration: training samples.
     """
@@ -70,7 +70,7 @@ class Recalibrated:
         images: int = IMAGES,
         calibration: int = CALIBRATION,
     ):
-        self.task, self.binding, self.device = task, binding, device(recipe)
+        self.task, self.binding, self.recipe, self.device = task, binding, recipe, device(recipe)
         self.network = copy.deepcopy(network).to(self.device)
         if recipe.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -97,14 +97,15 @@ class Recalibrated:
             small = copy.deepcopy(self.network)
             shrink(small, self.binding, mask)
             self._tried = True
-        recalibrate(small, self._calibration)
+        with autocast(self.recipe, self.device):
+            recalibrate(small, self._calibration)
         return small
 
     @torch.no_grad()
     def score(self, network: nn.Module) -> float:
         """The task's metric on the validation samples."""
         metric = self.task.metric()
-        with evaluation(network):
+        with evaluation(network), autocast(self.recipe, self.device):
             for inputs, targets in self._validation:
                 metric.update(network(inputs), targets)
         return float(metric.compute())
@@ -120,12 +121,7 @@ class Recalibrated:
 
 
 class Trained(Recalibrated):
-    """The score after some epochs of training, as published (ABCPruner: 2 epochs)."""
-
-    def __init__(self, task: Task, network: nn.Module, binding: Binding, recipe: Recipe, **how: int):
-        """`recipe`: of this training."""
-        super().__init__(task, network, binding, recipe, **how)
-        self.recipe = recipe
+    """The score after some epochs of training by the recipe, as published (ABCPruner: 2 epochs)."""
 
     def network_for(self, mask: Mask, seed: int = 0, effort: float = 1.0) -> nn.Module:
         """A smaller copy, trained for a share of the epochs, at least one."""

@@ -118,8 +118,7 @@ class Run:
 
     def autocast(self) -> torch.autocast:
         """The context of forward and loss; without effect unless the recipe asks for it."""
-        kind = AMP_TYPES.get(self.recipe.amp or "", torch.bfloat16)
-        return torch.autocast(self.device.type, kind, enabled=self.recipe.amp is not None)
+        return autocast(self.recipe, self.device)
 
     def forward(self, inputs: Any) -> Any:
         """The network's outputs; of several processes, backward will average the gradients."""
@@ -234,6 +233,12 @@ def shapes(network: nn.Module) -> Shapes:
 def processes() -> tuple[int, int]:
     """This process's number and how many train together."""
     return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+
+
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """The context of a recipe's precision on a device; without effect in full precision."""
+    kind = AMP_TYPES.get(recipe.amp or "", torch.bfloat16)
+    return torch.autocast(device.type, kind, enabled=recipe.amp is not None)
 
 
 def device(recipe: Recipe) -> torch.device:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu_bed, gpu_rows, gpu_stages
+from benchmarks import gpu_bed, gpu_rows, gpu_search, gpu_stages
 from benchmarks.slices import Clock
 from models.resnet_cifar import ResNet
 from models.vgg_cifar import VGG
@@ -29,6 +29,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     vgg = lambda: VGG(((16,), (16,), (16,), (16,), (16,)))  # noqa: E731
     networks = {"vgg16": vgg, "vgg19": vgg, "resnet56": lambda: ResNet(1, widths=(4, 8, 8))}
     monkeypatch.setattr(gpu_stages, "NETWORKS", networks)
+    monkeypatch.setattr(gpu_search, "LIMITS", {"resnet56": (3e5, 0.7), "vgg16": (6e5, 0.8)})
 
 
 def call(monkeypatch: pytest.MonkeyPatch, row: str, root: Path, *words: str) -> tuple[int, dict[str, Any]]:
@@ -44,15 +45,15 @@ def checks(root: Path) -> list[dict[str, Any]]:
     return json.loads((root / "out" / "gpu_bed.json").read_text())["checks"]
 
 
-@pytest.mark.parametrize("row", ["resnet56", "chipnet", "early"])
+@pytest.mark.parametrize("row", ["resnet56", "chipnet", "early", "bees-resnet56", "bees-vgg16"])
 def test_every_row_comes_to_its_end(row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, found = call(monkeypatch, row, tmp_path, "--epochs", "1")
+    code, found = call(monkeypatch, row, tmp_path, "--epochs", "1", "--evaluations", "12")
     assert code == 1, "the other rows are not measured"
     assert "failure" not in found and 0 <= found["accuracy"] <= 100 and 0 < found["macs"] < 100
     logs = [tmp_path / "work" / stage / "log.csv" for stage in gpu_bed.PLANS[row].stages]
     assert all(len(log.read_text().splitlines()) == 2 for log in logs)
     assert not list((tmp_path / "work").rglob("last.pt")), "of what is done only weights stay"
-    assert [check["passed"] for check in checks(tmp_path) if "not measured" in check["measured"]] == [False] * 3
+    assert [check["passed"] for check in checks(tmp_path) if "not measured" in check["measured"]] == [False] * 5
 
 
 def test_training_is_counted_in_epochs_of_the_whole_network(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_slices_give_the_row_of_one_go(tmp_path: Path, monkeypatch: pytest.Monke
     before: tuple[str, ...] = ()
     for number in range(30):
         root = tmp_path / str(number)
-        code, found = call(monkeypatch, "vgg19", root, "--epochs", "2", "--until", "0.3", *before)
+        code, found = call(monkeypatch, "vgg19", root, "--epochs", "2", "--until", "0.1", *before)
         before = ("--from", str(root / "out"))
         if code != gpu_bed.UNFINISHED:
             break

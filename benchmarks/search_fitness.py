@@ -1,0 +1,137 @@
+"""The cheap fitness of a search: structures a minute on one core, and what it says about the published fitness.
+
+    python -m benchmarks.search_fitness [--data FOLDER] [--structures 30] [--epochs 12] [--images 10000] [--seed 0]
+
+Random structures at half of the multiply-accumulates of the ResNet-20 that `cpu_bed` trains for half of its epochs are
+judged by 1,000 validation images with the statistics measured anew on 256, and by two epochs of training on the same
+data (Lin et al. 2020, arXiv 2001.08565). The time of the cheap judgement is taken on one thread, and should be taken on
+a quiet machine.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.common import arguments, record
+from benchmarks.cpu_bed import AMP, MACS, Bed, half, make_bed
+from benchmarks.record import Benchmark, Check, Column, Record, Row
+from onnxprune.search.evaluation import seed_of
+from onnxprune.search.grid import Space, Structure
+from onnxprune.search.structures import Structures, Widths
+from onnxprune.torch.fitness import Recalibrated, Trained, one_thread
+
+RATE = 60.0
+PUBLISHED_EPOCHS = 2
+
+BENCHMARK = Benchmark(
+    name="search_fitness",
+    claim="Structures of ResNet-20 at half of its multiply-accumulates, judged cheaply and by two epochs of training",
+    columns=(
+        Column("structure", "name"),
+        Column("cheap score", "cheap", ".3f"),
+        Column("seconds", "cheap_seconds", ".2f"),
+        Column("in bfloat16", "amp", ".3f"),
+        Column("seconds", "amp_seconds", ".2f"),
+        Column("after two epochs", "trained", ".3f"),
+        Column("seconds", "trained_seconds", ".1f"),
+    ),
+    needs=("data",),
+    rivals=("torch", "scipy"),
+)
+
+
+class Judges:
+    """The fitnesses of one trained network."""
+
+    def __init__(self, bed: Bed):
+        network, binding = bed.trained()
+        self.structures = Structures(binding.analysis, Widths(), {"macs": MACS})
+        quick, recipe = partial(Recalibrated, bed.task, network, binding), bed.recipe
+        published = replace(recipe, epochs=PUBLISHED_EPOCHS)
+        self.judges = {
+            "cheap": quick(replace(recipe, amp=None)),
+            "amp": quick(recipe),
+            "trained": Trained(bed.task, network, binding, published),
+        }
+        whole = self.structures.mask(tuple(self.structures.grid.levels - 1), {})
+        for judge in list(self.judges.values())[:2]:  # what is first judged has to prove itself, which takes time
+            judge(whole)
+
+    def drawn(self, count: int, seed: int) -> list[Structure]:
+        """Different structures at the budget."""
+        space, numbers = Space(self.structures.grid, self.structures.repair), np.random.default_rng(seed)
+        found: dict[Structure, None] = {}
+        while len(found) < count:
+            found[space.repair(self.structures.grid.random(numbers))] = None
+        return list(found)
+
+    def measure(self, number: int, structure: Structure, seed: int) -> Row:
+        """All scores of one structure, and how long each took."""
+        mask, row = self.structures.mask(structure, {}), dict[str, Any]()
+        for name, judge in self.judges.items():
+            start = time.perf_counter()
+            row[name] = judge(mask, seed_of(seed, number))["score"]
+            row[f"{name}_seconds"] = time.perf_counter() - start
+        return row
+
+
+def rate(results: Record, name: str) -> float:
+    """Structures a minute, by the median time."""
+    return 60 / statistics.median(results.column(f"{name}_seconds"))
+
+
+def spearman(results: Record, name: str) -> tuple[float, float, float]:
+    """The rank correlation with the published fitness and its 95 % interval (bootstrap, seeded)."""
+    pairs = np.array([results.column(name), results.column("trained")])
+    numbers = np.random.default_rng(0)
+    draws = (pairs[:, numbers.integers(0, len(pairs[0]), len(pairs[0]))] for _ in range(2000))
+    again = [float(stats.spearmanr(*draw).statistic) for draw in draws]
+    low, high = np.nanpercentile(again, [2.5, 97.5])
+    return float(stats.spearmanr(*pairs).statistic), float(low), float(high)
+
+
+def checks(results: Record) -> list[Check]:
+    """The rate is required; the correlation is told, whatever it is."""
+    found = []
+    for name, precision in (("cheap", ""), ("amp", ", in bfloat16")):
+        per_minute, (rho, low, high) = rate(results, name), spearman(results, name)
+        figure = f"structures that one core judges cheaply in a minute{precision}"
+        found.append(Check(figure, f"≥ {RATE:g}", f"{per_minute:.0f}", per_minute >= RATE))
+        figure = f"rank correlation of cheap and published fitness{precision}"
+        found.append(Check(figure, "told", f"{rho:.2f} ({low:.2f} to {high:.2f})", bool(np.isfinite(rho))))
+    return found
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = arguments(BENCHMARK)
+    parser.add_argument("--structures", type=int, default=30, help="to judge (30)")
+    parser.add_argument("--epochs", type=int, default=12, help="of the bed, half of them to train the network (12)")
+    parser.add_argument("--images", type=int, default=10_000, help="of the training data (10000)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Judge; 1 if the rate is missed."""
+    args = parse()
+    one_thread()
+    options = {"structures": args.structures, "epochs": args.epochs, "images": args.images, "seed": args.seed}
+    results = record(BENCHMARK, args, amp=AMP, **options)
+    bed = make_bed(args.data, args.epochs, args.images, args.seed)
+    half(bed)
+    judges = Judges(bed)
+    for number, structure in enumerate(judges.drawn(args.structures, args.seed)):
+        results.add(f"{number}", partial(judges.measure, number, structure, args.seed))
+    return results.finish(checks(results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
