@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from onnxprune import api
-from onnxprune.analysis import analyze
+from onnxprune.analysis import Analysis, analyze
+from onnxprune.latency.prediction import Latency
 from onnxprune.resources import Resource
 from onnxprune.search.calibration import Calibrated, read_samples
 from onnxprune.search.evaluation import Job, Judge
-from onnxprune.search.structures import Structures, Widths
+from onnxprune.search.structures import Structures, TimeLimit, Widths
 
 if TYPE_CHECKING:
     from onnxprune.torch.binding import Binding
@@ -26,17 +27,33 @@ Kind = Literal["recalibrate", "train"]
 
 @dataclass(frozen=True)
 class Scope:
-    """Which structures are searched: see `Structures`."""
+    """Which structures are searched: see `Structures`.
+
+    Attributes:
+        latency: the share of the time that is not to be exceeded, or None.
+        threads: of the runtime in which it is measured.
+        table: file of what is measured.
+    """
 
     widths: Widths
     target: Mapping[Resource, float]
     score: str
     seed: int
+    latency: float | None = None
+    threads: int = 0
+    table: Path | None = None
 
-    def structures(self, analysis: Any, exclude: tuple[str, ...] = ()) -> Structures:
+    def structures(self, analysis: Analysis, exclude: tuple[str, ...] = ()) -> Structures:
         """Those of a network."""
         how: dict[str, Any] = {"score": self.score, "seed": self.seed, "exclude": exclude}
+        if self.latency is not None:
+            how["time"] = TimeLimit(self.latency, Latency(analysis, self.threads, self.table))
         return Structures(analysis, self.widths, self.target, **how)
+
+    @property
+    def unlimited(self) -> Scope:
+        """The same widths, without a target: for workers, who only make masks of what is asked."""
+        return replace(self, target={}, latency=None)
 
 
 @dataclass(frozen=True)
@@ -59,7 +76,7 @@ class FileMaker:
         return self.scope.structures(analyze(api.load(self.model)))
 
     def __call__(self) -> Judge:
-        structures = self.scoped()
+        structures = replace(self, scope=self.scope.unlimited).scoped()
         fitness = self.fitness(structures)
         return lambda job: fitness(structures.mask(job.structure, {}))
 
@@ -123,7 +140,8 @@ class TaskMaker:
 
         one_thread()
         network, binding = self.network()
-        structures, fitness = self.structures(binding), self.fitness(network, binding)
+        fitness = self.fitness(network, binding)
+        structures = replace(self, scope=self.scope.unlimited).structures(binding)
 
         def judge(job: Job) -> Mapping[str, float]:
             return fitness(structures.mask(job.structure, {}), job.seed, job.effort)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,15 @@ from onnxprune.cli.application import Verb
 from onnxprune.cli.judging import FileMaker, Kind, Scope, TaskMaker
 from onnxprune.cli.options import choosing, option
 from onnxprune.cli.output import Output
-from onnxprune.cli.searched import Files, comparison, finish_file, finish_task, progress
+from onnxprune.cli.searched import Files, comparison, finish_file, finish_task, progress, write_frontier
 from onnxprune.errors import UsageError
 from onnxprune.ranking import Limits
-from onnxprune.resources import Resource
 from onnxprune.scores import SCORES
 from onnxprune.search.bees import Colony
 from onnxprune.search.campaign import CONTROLS, Plan, campaign
 from onnxprune.search.evaluation import Executor, Maker
 from onnxprune.search.executors import InProcess, Processes, Workers
+from onnxprune.search.frontier import Point, limits, points
 from onnxprune.search.remote import Cluster, Remote
 from onnxprune.search.structures import Compat, Widths
 
@@ -33,6 +33,7 @@ searching, judging, working, spreading = (
 
 
 RUNGS = (0.25, 0.5, 1.0)
+LATENCY, TABLE = "latency", "latency.json"
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,35 @@ class Subject:
 class Grid:
     """The structures."""
 
-    target: Mapping[Resource, float]
+    target: Mapping[str, float]
     alpha: float
     round_to: int
     min_keep: int
     score: str
+    threads: int
+    frontier: int | None
 
-    def scope(self, seed: int, compat: Compat | None) -> Scope:
-        """The library's form."""
+    @property
+    def targets(self) -> Sequence[Mapping[str, float]]:
+        """The one that is asked for, or those of a frontier, the smallest first.
+
+        Raises:
+            UsageError: a frontier is of one resource alone.
+        """
+        if self.frontier is None:
+            return [self.target]
+        if len(self.target) != 1:
+            raise UsageError(
+                f"a frontier is of one resource, got {len(self.target)} targets", "for example --target latency=0.4"
+            )
+        ((name, share),) = self.target.items()
+        return [{name: limit} for limit in limits(share, self.frontier)]
+
+    def scope(self, target: Mapping[str, float], seed: int, compat: Compat | None, table: Path) -> Scope:
+        """The library's form of a target; `table` is a file for times."""
         widths = Widths(self.alpha, Limits(self.round_to, self.min_keep), compat)
-        return Scope(widths, self.target, self.score, seed)
+        resources: Any = {name: share for name, share in target.items() if name != LATENCY}
+        return Scope(widths, resources, self.score, seed, target.get(LATENCY), self.threads, table)
 
 
 @dataclass(frozen=True)
@@ -165,6 +185,15 @@ grid = options.bundled(
     options.round_to,
     options.min_keep,
     choosing("--score", type=click.Choice(list(SCORES)), default="l1", show_default=True, help="Which units stay."),
+    choosing(
+        "--threads", type=click.IntRange(0), default=1, help="Of onnxruntime, where latency is measured (0: all)."
+    ),
+    searching(
+        "--frontier",
+        type=click.IntRange(2),
+        metavar="N",
+        help="Search at N limits from the target up, each in a folder of its own, and draw what nothing beats.",
+    ),
 )
 hunt = options.bundled(
     "hunt",
@@ -231,15 +260,28 @@ def search(subject: Subject, grid: Grid, hunt: Hunt, judgement: Judgement, sprea
       onnxprune search --model model.onnx --calibration samples.npz --target macs=0.5 --jobs 2 -o file --resume
     """
     subject.check()
-    scope, files = grid.scope(hunt.seed, hunt.compat), Files(subject.folder)
+    targets, files = grid.targets, Files(subject.folder)
     files.prepare()
-    if subject.model is not None and subject.samples is not None:
-        maker: FileMaker | TaskMaker = FileMaker(subject.model, subject.samples, scope, judgement.measured)
+    scopes = [grid.scope(target, hunt.seed, hunt.compat, subject.folder / TABLE) for target in targets]
+    makers = [_maker(subject, judgement, scope) for scope in scopes]
+    plan, results, judged = hunt.plan(makers[0].told()), list[dict[str, Any]](), list[Point]()
+    with progress(plan, out, len(makers)) as show, spread.executor(makers[0]) as executor:
+        for maker, target in zip(makers, targets, strict=True):
+            place = files if len(makers) == 1 else files.inner(target)
+            structures = maker.scoped()
+            found = campaign(structures, executor, plan, place.folder, resume=subject.resume, show=show)
+            finish = finish_file if isinstance(maker, FileMaker) else finish_task
+            results.append(finish(maker, structures, found, place))  # type: ignore[arg-type]  # each has its maker
+            judged += [point for name in target for point in points(structures, found, name)] if grid.frontier else []
+    written = f"Written: {subject.folder}"
+    if grid.frontier:
+        shown = write_frontier(judged, next(iter(grid.target)), subject.folder)
+        out.result({"limits": results}, shown, written)
     else:
-        maker = judgement.task(subject, scope)
-    plan, structures = hunt.plan(maker.told()), maker.scoped()
-    with progress(plan, out) as show, spread.executor(maker) as executor:
-        found = campaign(structures, executor, plan, subject.folder, resume=subject.resume, show=show)
-    finish = finish_file if isinstance(maker, FileMaker) else finish_task
-    result = finish(maker, structures, found, files)  # type: ignore[arg-type]  # each has its own maker
-    out.result(result, comparison(found), f"Written: {subject.folder}")
+        out.result(results[0], comparison(found), written)
+
+
+def _maker(subject: Subject, judgement: Judgement, scope: Scope) -> FileMaker | TaskMaker:
+    if subject.model is not None and subject.samples is not None:
+        return FileMaker(subject.model, subject.samples, scope, judgement.measured)
+    return judgement.task(subject, scope)

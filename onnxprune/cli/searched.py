@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from onnxprune.report.cells import number, table, text
 from onnxprune.report.files import document, write_text
 from onnxprune.search.campaign import BEES, Found, Plan, Show, compared, told, winner
 from onnxprune.search.evaluation import Evaluation
+from onnxprune.search.frontier import Point, frontier
 from onnxprune.search.run import best, best_so_far
 from onnxprune.search.structures import Structures
 
 SEARCH, COURSES, WIDTHS, WARM, RECALIBRATED = "search.json", "search.png", "widths.png", "warm.pt", "recalibrated.onnx"
 MASK, PRUNED = "mask.json", "pruned.onnx"
+FRONTIER, FRONTIER_PICTURE = "frontier.json", "frontier.png"
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,18 @@ class Files:
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot be made: {error.strerror}", "choose another folder") from error
 
+    def inner(self, target: Mapping[str, float]) -> Files:
+        """The folder of one of several targets."""
+        place = Files(self.folder / "-".join(f"{name}-{share:.3f}" for name, share in target.items()))
+        place.prepare()
+        return place
+
     def write(self, structures: Structures, found: Found, mask: Mask) -> dict[str, Any]:
         """The mask, what was found, and its pictures."""
         content = told(found, structures)
+        if structures.time is not None:
+            units = structures.units(winner(found).structure)
+            content["measured_latency"] = structures.time.clock.measured(units)
         write_text(self.folder / MASK, document(mask.to_json()))
         write_text(self.folder / SEARCH, document(content))
         series = {name: [best_so_far(evaluations) for evaluations in seeds] for name, seeds in found.items()}
@@ -56,9 +67,9 @@ class Files:
 
 
 @contextmanager
-def progress(plan: Plan, out: Output) -> Iterator[Show]:
-    """The best so far, evaluations a minute and the time left."""
-    searches = (1 + len(plan.controls)) * len(plan.seeds)
+def progress(plan: Plan, out: Output, limits: int = 1) -> Iterator[Show]:
+    """The best so far, evaluations a minute and the time left; `limits`: so many campaigns."""
+    searches = limits * (1 + len(plan.controls)) * len(plan.seeds)
     start, ended, before = time.monotonic(), 0, ("", -1)
     with out.counting(searches * plan.evaluations) as count:
 
@@ -88,6 +99,19 @@ def comparison(found: Found) -> Table:
     title = f"Best scores, {len(found[BEES])} seed{'s' if len(found[BEES]) > 1 else ''}"
     columns = [text("sampler"), number("evaluations"), number("best score"), text("bees against it")]
     return table(title, columns, rows)
+
+
+def write_frontier(judged: Sequence[Point], of: str, folder: Path) -> Table:
+    """The structures that nothing beats, as a table, a file and a picture."""
+    best = frontier(judged)
+    write_text(folder / FRONTIER, document({"of": of, "frontier": [asdict(point) for point in best]}))
+    groups = {
+        name: [(p.share, p.score) for p in judged if p.sampler == name] for name in {p.sampler: 0 for p in judged}
+    }
+    pictures.frontier(groups, [(p.share, p.score) for p in best], folder / FRONTIER_PICTURE, of)
+    rows = [(f"{p.share:.3f}", f"{p.score:.4f}", p.sampler, str(sum(p.widths.values()))) for p in best]
+    columns = [number(of), number("score"), text("proposed by"), number("units")]
+    return table("Structures that nothing beats in both", columns, rows)
 
 
 def _mask(structures: Structures, found: Found) -> Mask:

@@ -18,10 +18,11 @@ import numpy as np
 from onnxprune.analysis import analyze
 from onnxprune.cost import Cost
 from onnxprune.environment import check_runtime
-from onnxprune.errors import ModelError, UsageError
-from onnxprune.execution import Feeds, Outputs, random_inputs, relative_difference, runnable
+from onnxprune.errors import UsageError
+from onnxprune.execution import Feeds, Outputs, random_inputs, relative_difference
 from onnxprune.graph import Graph, Model
 from onnxprune.latency.disk import disk_bytes
+from onnxprune.latency.session import does_not_run, open_session
 from onnxprune.latency.statistic import Interval, median_interval, spread
 
 MIN_ROUNDS = 11
@@ -150,20 +151,11 @@ def _listed(inputs: Mapping[str, str]) -> str:
 
 def _runner(model: Model, feeds: Feeds, threads: int) -> Callable[[], Outputs]:
     """A function that runs the model once, with onnxruntime's default optimisations."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    # Threads that wait for more work in a busy loop would take the cores from the model whose turn is next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = open_session(model, threads)
     try:
-        with runnable(model) as source:
-            session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         session.run(None, feeds)
     except Exception as error:  # onnxruntime raises types of its own, none of them public
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{model.path} does not run in onnxruntime: {line}", "give --size, or export again") from error
+        raise does_not_run(model, error) from error
     return lambda: session.run(None, feeds)
 
 

@@ -73,6 +73,21 @@ def courses(values: Mapping[str, Sequence[Sequence[float]]], path: Path) -> None
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
+Places = Sequence[tuple[float, float]]
+
+
+def frontier(judged: Mapping[str, Places], best: Places, path: Path, of: str) -> None:
+    """Shares and scores of all that was judged, by sampler, and of those that nothing beats in both."""
+    with picture(path, 6.5, 3.6) as (axes,):
+        for number, (name, found) in enumerate(judged.items()):
+            x, y = np.array(found).T
+            axes.scatter(x, y, 9.0, SERIES[number % len(SERIES)], alpha=0.5, label=name)
+        x, y = np.array(best).T
+        axes.plot(x, y, color=INK, linewidth=1.2, marker="o", markersize=4, label="frontier")
+        axes.set(xlabel=f"{of}, share of the whole", ylabel="score", title="What is to be had for what")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
 def shades(count: int) -> list[tuple[float, float, float, float]]:
     """Colours from dark to light for values in their order."""
     from matplotlib import colormaps

@@ -73,7 +73,7 @@ class Plan:
         """What tells one search from others."""
         colony = {"colony": asdict(self.colony), "compat": self.compat} if name == BEES else {}
         network = {"network": structures.analysis.fingerprint, "grid": structures.grid.widths}
-        how = {"target": structures.target, "score": structures.score, "fitness": dict(self.fitness)}
+        how = {"target": structures.limits, "score": structures.score, "fitness": dict(self.fitness)}
         return {"sampler": name, "seed": seed, "rungs": self.rungs, **colony, **network, **how}
 
 
@@ -186,7 +186,11 @@ def told(found: Found, structures: Structures) -> dict[str, Any]:
     return json.loads(
         json.dumps(
             {
-                "winner": {"structure": structures.named(first.structure), **first.figures},
+                "winner": {
+                    "structure": structures.named(first.structure),
+                    **first.figures,
+                    "shares": structures.shares(first.structure),
+                },
                 "evaluations": {name: [len(evaluations) for evaluations in seeds] for name, seeds in found.items()},
                 "comparison": [{**asdict(row), "text": row.text} for row in compared(found)],
             }

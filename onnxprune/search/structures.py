@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
+
+import numpy as np
 
 from onnxprune.analysis import Analysis
 from onnxprune.errors import UsageError
@@ -66,6 +68,28 @@ class Widths:
         return tuple(found)
 
 
+class Clock(Protocol):
+    """Tells how long structures take, as `latency.prediction.Latency` does."""
+
+    def share(self, units: Mapping[str, np.ndarray]) -> float:
+        """The time with these units of groups, by the whole network's, predicted."""
+
+    def measured(self, units: Mapping[str, np.ndarray]) -> float:
+        """The same, measured on the pruned model."""
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """A share of the whole network's time that is not to be exceeded, and who tells the time."""
+
+    share: float
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UsageError(f"latency is {self.share}, expected a share in (0, 1]", "for example 0.5")
+
+
 class Structures:
     """The structures of a network.
 
@@ -74,6 +98,7 @@ class Structures:
         groups: those whose widths are searched, in the grid's order.
         grid: their widths.
         target: shares of the whole that are not to be exceeded; none for no limit.
+        time: a limit of the time, or None.
         score: by which the units of a group are kept, one of `SCORES`.
     """
 
@@ -86,22 +111,34 @@ class Structures:
         score: str = "l1",
         exclude: Collection[str] = (),
         seed: int = 0,
+        time: TimeLimit | None = None,
     ):
         """`exclude`: names of groups that stay whole; `seed` of the score `random`.
 
         Raises:
             UsageError: the widths or the target make no sense, or no structure meets the target.
         """
-        self.analysis, self.target, self.score = analysis, dict(target), score
+        self.analysis, self.target, self.score, self.time = analysis, dict(target), score, time
         self.groups = [g for g in primary_groups(analysis) if g.name not in exclude]
         self.grid = Grid(tuple(widths.of(group) for group in self.groups))
         scores = SCORES[score](analysis, seed)
         self._scores = [scores[group.name] for group in self.groups]
         self._budget = Budget(analysis, self.groups, scores, target)
         if not self.fits(least := (0,) * len(self.groups)):
-            reach = ", ".join(f"{name}={share:.4f}" for name, share in self._budget.shares(self.named(least)).items())
-            wanted = ", ".join(f"{name}={share}" for name, share in target.items())
+            reach = ", ".join(f"{name}={share:.4f}" for name, share in self.shares(least).items())
+            wanted = ", ".join(f"{name}={share}" for name, share in self.limits.items())
             raise UsageError(f"no structure meets {wanted}: the least is {reach}", "raise the target")
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The target, that of the time among it."""
+        found: dict[str, float] = {**self.target}  # type: ignore[dict-item]  # its names are fewer
+        return found if self.time is None else found | {"latency": self.time.share}
+
+    def shares(self, structure: Structure) -> dict[str, float]:
+        """What a structure takes of all that is limited, by the whole network's."""
+        found: dict[str, float] = {**self._budget.shares(self.named(structure))}  # type: ignore[dict-item]
+        return found if self.time is None else found | {"latency": self.time.clock.share(self.units(structure))}
 
     def named(self, structure: Structure) -> dict[str, int]:
         """Kept units by group."""
@@ -109,11 +146,13 @@ class Structures:
 
     def fits(self, structure: Structure) -> bool:
         """Whether a structure meets the target."""
-        return self._budget.holds(self.named(structure))
+        if not self._budget.holds(self.named(structure)):
+            return False
+        return self.time is None or self.time.clock.share(self.units(structure)) <= self.time.share
 
     def repair(self, structure: Structure) -> Structure:
         """The structure of the same proportions that just meets the target; the same one if there is none."""
-        if not self.target:
+        if not self.limits:
             return structure
         low, high = 0.0, float(max(self.grid.levels))
         found = (0,) * len(structure)
@@ -134,9 +173,12 @@ class Structures:
                 found = wider
         return found
 
+    def units(self, structure: Structure) -> dict[str, np.ndarray]:
+        """Which units of every group stay: those of the highest score."""
+        kept = best_of_each(self._scores, self.grid.widths_of(structure))
+        return {group.name: stay for group, stay in zip(self.groups, kept, strict=True)}
+
     def mask(self, structure: Structure, provenance: Mapping[str, object]) -> Mask:
         """The mask that keeps the units of the highest score."""
-        kept = best_of_each(self._scores, self.grid.widths_of(structure))
-        names = [group.name for group in self.groups]
-        how = {**provenance, "score": self.score, "target": dict(self.target)}
-        return make_mask(self.analysis, dict(zip(names, kept, strict=True)), how)
+        how = {**provenance, "score": self.score, "target": self.limits}
+        return make_mask(self.analysis, self.units(structure), how)

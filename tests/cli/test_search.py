@@ -100,9 +100,33 @@ def test_an_onnx_file_alone(found, dense, tmp_path):
     assert onnxprune.analyze(small).cost == onnxprune.analyze(onnxprune.load(tmp_path / "pruned.onnx")).cost
 
 
+def test_latency_as_the_limit(dense, tmp_path):
+    few = ["--target", "latency=0.6", "--evaluations", "4", "--sources", "2", "--images", "60", "--no-controls"]
+    options = ["--weights", dense / "best.pt", *few, "-o", tmp_path, "--threads", "1", "--json"]
+    told = json.loads(cli("search", *options).output)
+    assert told["winner"]["shares"]["latency"] <= 0.6 and 0 < told["measured_latency"] < 1
+    assert read_mask(tmp_path / "mask.json").provenance["target"] == {"latency": 0.6}
+    again = json.loads(cli("search", *options, "--resume").output)
+    assert again["winner"] == told["winner"], "the table of times makes the resumed search the same"
+
+
+def test_a_frontier_of_several_limits(dense, tmp_path):
+    options = ["--weights", dense / "best.pt", *FEW, "--frontier", "2", "-o", tmp_path, "--json"]
+    told = json.loads(cli("search", *options).output)
+    assert [len(limit["evaluations"]) for limit in told["limits"]] == [4, 4]
+    shown = json.loads((tmp_path / "frontier.json").read_text())
+    shares = [point["share"] for point in shown["frontier"]]
+    assert shown["of"] == "macs" and shares == sorted(shares) and shares[-1] <= 0.75
+    for name in ("macs-0.500", "macs-0.750"):
+        assert {"mask.json", "pruned.onnx", "warm.pt"} <= {path.name for path in (tmp_path / name).iterdir()}
+    assert (tmp_path / "frontier.png").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--target", "macs=0.5", "--target", "params=0.5", "--frontier", "2"], "a frontier is of one resource, got 2"),
+        (["--target", "latency=3"], "latency is 3.0, expected a share"),
         (["--task", "a.py:A", "--model", "m.onnx"], "expected --task or --model, got both"),
         (["--model", "m.onnx"], "--model needs labelled samples"),
         (["--model", "m.onnx", "--calibration", "s.npz", "--weights", "w.pt"], "--weights are for a --task"),

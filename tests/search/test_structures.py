@@ -11,7 +11,7 @@ import onnxprune
 from onnxprune.errors import UsageError
 from onnxprune.mask import removed_units
 from onnxprune.ranking import Limits, shares
-from onnxprune.search.structures import Structures, Widths
+from onnxprune.search.structures import Structures, TimeLimit, Widths
 
 MODEL = Path(__file__).parents[2] / "models" / "zoo" / "resnet11_cifar10.onnx"
 
@@ -77,3 +77,34 @@ def test_the_mask_keeps_the_widths(analysis):
 def test_groups_can_stay_whole(analysis):
     name = analysis.groups[0].name
     assert name not in [g.name for g in Structures(analysis, Widths(), {}, exclude=[name]).groups]
+
+
+class Slow:
+    """A clock by which the first group alone takes time, and the same for up to eight units."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def share(self, units):
+        stay = units[self.name]
+        return -(-int(stay.sum()) // 8) * 8 / stay.size
+
+    measured = share
+
+
+def test_limits_of_time_are_met_by_repair(analysis):
+    first = Structures(analysis, Widths(), {}).groups[0]
+    structures = Structures(analysis, Widths(), {"macs": 0.8}, time=TimeLimit(0.5, Slow(first.name)))
+    for seed in range(10):
+        found = structures.repair(structures.grid.random(np.random.default_rng(seed)))
+        shares = structures.shares(found)
+        assert structures.fits(found) and shares["latency"] <= 0.5 and shares["macs"] <= 0.8
+    assert structures.mask(found, {}).provenance["target"] == {"macs": 0.8, "latency": 0.5}
+
+
+def test_times_out_of_reach_name_the_nearest(analysis):
+    first = Structures(analysis, Widths(), {}).groups[0]
+    with pytest.raises(UsageError, match=r"no structure meets latency=0\.01: the least is latency=0\.\d+"):
+        Structures(analysis, Widths(), {}, time=TimeLimit(0.01, Slow(first.name)))
+    with pytest.raises(UsageError, match="latency is 2, expected a share"):
+        TimeLimit(2, Slow(first.name))

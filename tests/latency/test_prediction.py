@@ -1,0 +1,101 @@
+"""Predicted times: sums over segments, each measured once and kept, for one machine, model and runtime alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import onnxprune
+from onnxprune.errors import ModelError, UsageError
+from onnxprune.latency import prediction
+from onnxprune.latency.prediction import Latency
+from onnxprune.latency.table import kernel_seconds
+
+ZOO = Path(__file__).parents[2] / "models" / "zoo" / "resnet11_cifar10.onnx"
+FIXED = 100.0
+
+
+@pytest.fixture(scope="module")
+def analysis():
+    return onnxprune.analyze(onnxprune.load(ZOO))
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """A runtime in which a layer takes as long as its weights have elements, and a run 100 more."""
+    cut = []
+
+    def weights(model, threads):
+        cut.append(model)
+        return float(sum(np.prod(t.dims) for t in model.proto.graph.initializer if len(t.dims) > 1))
+
+    monkeypatch.setattr(prediction, "kernel_seconds", weights)
+    monkeypatch.setattr(Latency, "measured", lambda self, units: elements(self, units) / elements(self, {}))
+    return cut
+
+
+def elements(latency, units):
+    pruned = latency._pruned(units).proto.graph
+    return FIXED + float(sum(np.prod(t.dims) for t in pruned.initializer if len(t.dims) > 1))
+
+
+def some(analysis, seed):
+    numbers = np.random.default_rng(seed)
+    return {g.name: numbers.permutation(g.size) < max(1, g.size * numbers.random()) for g in analysis.groups}
+
+
+def test_the_sum_of_what_is_left(analysis, counted):
+    latency = Latency(analysis)
+    assert latency.share({}) == 1
+    for seed in range(5):
+        units = some(analysis, seed)
+        assert latency.share(units) == pytest.approx(latency.measured(units), rel=1e-9)
+
+
+def test_nothing_is_measured_twice(analysis, counted, tmp_path):
+    table = tmp_path / "latency.json"
+    units = some(analysis, 0)
+    first = Latency(analysis, table=table).share(units)
+    measured = len(counted)
+    assert Latency(analysis, table=table).share(units) == first
+    assert len(counted) == measured
+    assert len(json.loads(table.read_text())["rows"]) == measured
+
+
+def test_tables_of_others_are_refused(analysis, counted, tmp_path):
+    table = tmp_path / "latency.json"
+    Latency(analysis, 1, table).share({})
+    with pytest.raises(UsageError, match="measured with threads 1, expected 2"):
+        Latency(analysis, 2, table)
+    content = json.loads(table.read_text())
+    table.write_text(json.dumps(content | {"cpu": "a calculator"}))
+    with pytest.raises(UsageError, match="measured with cpu 'a calculator'"):
+        Latency(analysis, 1, table)
+    table.write_text(json.dumps(content | {"rows": [[1, "x"]]}))
+    with pytest.raises(UsageError, match="no table of latencies"):
+        Latency(analysis, 1, table)
+
+
+def test_a_segment_that_does_not_run_counts_for_nothing_and_is_told(analysis, counted, monkeypatch):
+    def fails(model, threads):
+        if "Transpose" in {node.op_type for node in model.proto.graph.node}:
+            raise ModelError("no", "no")
+        return 1.0
+
+    monkeypatch.setattr(prediction, "kernel_seconds", fails)
+    latency = Latency(analysis)
+    latency.share({})
+    assert len(latency.unmeasured) == 1
+
+
+def test_real_times_fall_with_the_width(analysis):
+    latency = Latency(analysis, threads=1)
+    half, whole = (latency._sum(units) for units in (_kept(analysis, 0.25), {}))
+    assert 0 < half < 0.7 * whole
+    pruned = latency._pruned(_kept(analysis, 0.5))
+    assert 0 < kernel_seconds(pruned, 1) < kernel_seconds(analysis.original, 1)
+
+
+def _kept(analysis, share):
+    return {g.name: np.arange(g.size) < share * g.size for g in analysis.groups}
