@@ -26,7 +26,7 @@ from benchmarks.gpu_rows import PLANS, checks, measure
 from benchmarks.gpu_stages import Bed
 from benchmarks.record import Benchmark, Column, Record
 from benchmarks.slices import Clock, OutOfTime, pack, telling, unpack
-from onnxprune.torch.handover import DENSE, PRUNED
+from onnxprune.torch.handover import DENSE, FOLDED, PRUNED
 from onnxprune.torch.loop import BEST
 
 UNFINISHED = os.EX_TEMPFAIL
@@ -52,7 +52,7 @@ BENCHMARK = Benchmark(
 
 def travels(file: Path) -> bool:
     """Whether a file is needed to go on, or wanted as a result."""
-    return file.suffix in (".pt", ".json", ".jsonl", ".csv", ".onnx") and file.name not in (DENSE, PRUNED, BEST)
+    return file.suffix in (".pt", ".json", ".jsonl", ".csv", ".onnx") and file.name not in (DENSE, FOLDED, PRUNED, BEST)
 
 
 def parse() -> argparse.Namespace:

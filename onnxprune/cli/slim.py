@@ -106,7 +106,8 @@ sparse = options.bundled(
     choosing(
         "--fold/--no-fold",
         default=True,
-        help="Let what removed channels still emit, once their scales are zero, be emitted by one that stays.",
+        help="Let what removed channels still emit, once their scales are zero, be emitted by one that stays. Not with "
+        "the strategies regular and layer, and not where units have gates.",
     ),
 )
 
@@ -122,7 +123,8 @@ def slim(working: training.Working, sparse: Sparse, recipe: training.Training, o
     While the network learns, the scale of every channel (of its BatchNorm, or else a gate) is pulled to zero. When it
     is time the channels (or with --strategy layer the residual branches) with the smallest scales, now or as they are
     forecast to be, are removed from the network itself, which trains on without the pull. The folder gets dense.onnx,
-    mask.json and pruned.onnx (proven) of that moment, trained.onnx of the end, logs, pictures and outcome.json.
+    mask.json and pruned.onnx (proven; by folded.onnx where constants were folded) of that moment, trained.onnx of the
+    end, logs, pictures and outcome.json.
 
     \b
     Examples:

@@ -153,6 +153,8 @@ def tell(outcome: Outcome, place: Working, out: Output) -> None:
         out.result({"finished": False}, f"Stopped by --until; go on with --resume. Checkpoint in {place.folder}")
         return
     figures = outcome.figures
+    if "cost" not in figures:
+        return  # of several processes the first one tells
     out.result({"finished": True, **figures}, _shown(figures), f"Written: {place.folder}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import zipfile
@@ -19,6 +20,7 @@ from onnxprune.errors import OnnxPruneError, TrainingError, UsageError
 from onnxprune.external import write_all
 from onnxprune.mask import Mask, parse_mask
 from onnxprune.saving import writing
+from onnxprune.torch.gates import Gated
 from onnxprune.torch.hooks import Hook
 from onnxprune.torch.run import Run
 
@@ -65,13 +67,16 @@ def restore(path: Path, run: Run, hooks: Sequence[Hook]) -> None:
 
 
 def save_best(path: Path, run: Run) -> None:
-    """Write the weights that are evaluated, with the masks and the figure that belong to them.
+    """Write the weights that are evaluated, with the masks and the figure that belong to them; of a gated network also
+    those of the module alone, gates multiplied in.
 
     Raises:
         OutputError: it cannot be written.
     """
     head = {"format": FORMAT, "version": VERSION, "epoch": run.epoch, "validation": run.best}
-    write(path, head | {"masks": _texts(run.masks), "model": run.evaluated.state_dict()})
+    network = run.evaluated
+    plain = copy.deepcopy(network).fold().state_dict() if isinstance(network, Gated) else {}
+    write(path, head | {"masks": _texts(run.masks), "model": network.state_dict(), "plain": plain})
 
 
 def restore_best(path: Path, run: Run) -> float:
@@ -176,6 +181,7 @@ def _packed(run: Run, hooks: Sequence[Hook]) -> dict[str, Any]:
         "recipe": run.recipe.to_json(),
         "processes": run.processes,
         "hooks": [[type(hook).__name__, _plain(hook.state_dict(), type(hook).__name__)] for hook in hooks],
+        "settings": [json.dumps(hook.settings()) for hook in hooks],
         "masks": _texts(run.masks),
         "position": {name: getattr(run, name) for name in _POSITION},
         "model": run.network.state_dict(),
@@ -216,6 +222,11 @@ def _differences(content: dict[str, Any], run: Run, hooks: Sequence[Hook]) -> It
         yield "number of processes", content["processes"], run.processes
     if (got := [name for name, _ in content["hooks"]]) != names:
         yield "list of hooks", got, names
+    for hook, text in zip(hooks, content.get("settings", ()), strict=False):
+        own, old = json.loads(json.dumps(hook.settings())), json.loads(text)
+        for name in own | old:
+            if own.get(name) != old.get(name):
+                yield f"{name} ({type(hook).__name__})", repr(old.get(name)), repr(own.get(name))
 
 
 def _texts(masks: Sequence[Mask]) -> list[str]:

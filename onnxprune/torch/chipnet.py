@@ -12,7 +12,7 @@ import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 import numpy as np
@@ -121,6 +121,10 @@ class Curves(nn.Module, ABC):
         """The module's state when its gates are these, as far as no mask says it."""
         return {name: t.clone() for name, t in self.module.state_dict().items()}
 
+    def fine_tuning(self) -> list[Hook]:
+        """What goes with the fine-tuning of the module, made smaller, in the state that is kept."""
+        return []
+
     @contextlib.contextmanager
     def hardened(self, hard: Tensor) -> Iterator[None]:
         """With gates of zeros and ones."""
@@ -219,6 +223,13 @@ class ChipNet(Hook):
         self.best = -math.inf
         self._kept: dict[str, Tensor] = {}
 
+    def settings(self) -> dict[str, Any]:
+        """The budget, the weights and the curves' pace."""
+        budget, limits = self.budget, self.budget.limits
+        how = {"budget": {budget.resource: budget.target}, "round_to": limits.round_to, "min_keep": limits.min_keep}
+        gates = {"gates": type(self.network).__name__, "lr": self.lr, "stage": self.stage}
+        return how | gates | asdict(self.weights) | {"recalibrate": self.recalibrate}
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The gates, without weight decay."""
         group: dict[str, Any] = {"params": [self.network.gates], "weight_decay": 0.0}
@@ -228,7 +239,9 @@ class ChipNet(Hook):
         """Crispness, and the squared distance to the budget."""
         network, course = self.network, self.network.course
         gates = network.values()
-        crispness = torch.where(network.open, 0.0, network.smooth() - gates).square().mean()
+        # The mean is over gates; what is open has none.
+        undecided = torch.where(network.open, 0.0, network.smooth() - gates)
+        crispness = undecided.square().sum() / (~network.open).sum().clamp(min=1)  # what is open has no gate
         rounded = torch.sigmoid(course.tau * (gates - 0.5))
         share = self.budget.usage(torch.where(network.open, 1.0, rounded))
         return self.weights.crispness * crispness + self.weights.budget * (share - self.budget.target) ** 2

@@ -36,7 +36,7 @@ class Decision(Protocol):
 
 @dataclass(frozen=True)
 class ByUnit:
-    """Units of all groups are ranked together (see `ranking.rank`).
+    """Units that have scales are ranked together (see `ranking.rank`); the others stay.
 
     Attributes:
         analysis: of the network.
@@ -51,17 +51,18 @@ class ByUnit:
     how: Mapping[str, Any]
 
     def read(self) -> np.ndarray:
-        """The scale of every unit."""
-        return self.scales.read()
+        """The scale of every unit that has one."""
+        return self.scales.read()[self.scales.own]
 
     def select(self, values: np.ndarray, tighter: float = 1.0) -> Mask:
         """The mask of the lowest units."""
         target = {name: share * tighter for name, share in self.target.items()}
-        return rank(self.analysis, self.scales.by_group(values), target, self.limits, self.how)
+        scores = self.scales.by_group(self.scales.whole(values))
+        return rank(self.analysis, scores, target, self.limits, self.how)
 
     def removed(self, mask: Mask) -> np.ndarray:
-        """The units that go."""
-        return removed_units(mask)
+        """Which of these units go."""
+        return removed_units(mask)[self.scales.own]
 
 
 @dataclass(frozen=True)

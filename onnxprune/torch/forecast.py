@@ -19,7 +19,7 @@ from onnxprune.errors import TrainingError, UsageError
 
 Array = np.ndarray
 Forecaster = Callable[[Array, int], Array]
-"""From scales `(epochs, units)` to those, `(units,)`, so many epochs after the last; there is at least one epoch."""
+"""From scales `(epochs, units)`, of an epoch at least, to those, `(units,)`, so many epochs later, maybe none."""
 Selection = Callable[[Array], Array]
 """From scales `(units,)` to the units that are removed, bool `(units,)`; groups and budgets are its business."""
 

@@ -29,6 +29,7 @@ from onnxprune.torch.gates import Gated
 from onnxprune.verify import REMOVE, Certificate
 
 DENSE, MASK, PRUNED, TRAINED = "dense.onnx", "mask.json", "pruned.onnx", "trained.onnx"
+FOLDED = "folded.onnx"
 
 
 @dataclass(frozen=True)
@@ -45,26 +46,36 @@ class HandOver:
     certificate: Certificate
 
 
-def hand_over(network: nn.Module, binding: Binding, mask: Mask, folder: Path) -> HandOver:
+def exported(network: nn.Module, binding: Binding) -> Model:
+    """A network as it is now, in its binding's export; gates are multiplied in."""
+    return filled(binding, copy.deepcopy(network).fold() if isinstance(network, Gated) else network)
+
+
+def hand_over(
+    network: nn.Module, binding: Binding, mask: Mask, folder: Path, unfolded: Model | None = None
+) -> HandOver:
     """Write the dense network, the mask and the pruned model, which is proven first.
 
     Args:
-        network: as it is just before it loses the mask's units; gates are multiplied in.
+        network: as it is just before it loses the mask's units.
         binding: of the network.
         mask: for it.
         folder: where `dense.onnx`, `mask.json` and `pruned.onnx` go.
+        unfolded: the dense network as it was before constants were folded, if they were: then it is `dense.onnx`, and
+            `folded.onnx` is what the pruned model is proven against.
 
     Raises:
         VerificationError: the pruned model is not the masked dense one.
         OutputError: a file cannot be written.
     """
-    plain = copy.deepcopy(network).fold() if isinstance(network, Gated) else network
-    dense = filled(binding, plain)
+    dense = exported(network, binding)
     analysis = analyze(dense)
     pruned = api.apply(dense, mask, verify=False, analysis=analysis)
     certificate = api.verify(dense, pruned, mask, analysis=analysis)
     certificate.raise_for_failure()
-    api.save(dense, folder / DENSE)
+    api.save(unfolded or dense, folder / DENSE)
+    if unfolded is not None:
+        api.save(dense, folder / FOLDED)
     write_text(folder / MASK, document(mask.to_json()))
     api.save(pruned, folder / PRUNED)
     return HandOver(analysis.cost, analyze(pruned).cost, certificate)
@@ -131,7 +142,7 @@ def weights_fit(network: nn.Module, path: Path) -> bool:
 
 def _state(path: Path) -> dict[str, torch.Tensor]:
     content: Any = checkpoint.read(path, own=False)
-    state = content["model"] if "format" in content else content
+    state = (content.get("plain") or content["model"]) if "format" in content else content
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
 
 

@@ -38,6 +38,10 @@ class Hook:
         """Figures for the logs; may call `run.shrink(mask)`. The network is evaluated after it."""
         return {}
 
+    def settings(self) -> dict[str, Any]:
+        """What it was made with, as plain data: a training is only resumed with the same."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs: tensors, numbers, strings, and lists and dicts of these."""
         return {}

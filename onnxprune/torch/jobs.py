@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from onnxprune.graph import Model
 from onnxprune.mask import Mask
 from onnxprune.report import pictures
 from onnxprune.report.files import document, write_text
@@ -78,21 +79,31 @@ def fine_tuned(
     recipe: Recipe,
     place: Place,
     weights: Path | None = None,
+    hooks: Callable[[], list[Hook]] = list,
 ) -> Outcome:
-    """Make the network smaller, give it weights of its size if there are any, and train it on."""
+    """Make the network smaller, give it weights of its size if there are any, and train it on.
+
+    `hooks` gives those of this training, when the network is as it begins.
+    """
     shrink(network, binding, mask)
     if weights is not None:
         load_weights(network, weights)
     folder = place.folder / "fine"
-    return ended(trained(task, network, recipe, [], place, folder), place.folder)
+    return ended(trained(task, network, recipe, hooks(), place, folder), place.folder)
 
 
 def write_pruned(
-    run: Run, network: nn.Module, binding: Binding, mask: Mask, folder: Path, scores: Mapping[str, float]
+    run: Run,
+    network: nn.Module,
+    binding: Binding,
+    mask: Mask,
+    folder: Path,
+    scores: Mapping[str, float],
+    unfolded: Model | None = None,
 ) -> None:
-    """Files of a network before and after it loses the mask's units, with scores on the validation data."""
+    """Files of a network before and after it loses the mask's units (see `hand_over`), and validation scores."""
     if run.rank == 0:
-        handed = hand_over(network, binding, mask, folder)
+        handed = hand_over(network, binding, mask, folder, unfolded)
         write_text(folder / HANDED, document({"epoch": run.epoch, **scores, **_told(handed)}))
         pictures.mask_widths(binding.analysis, mask, folder / "widths.png")
 

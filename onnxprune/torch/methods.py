@@ -27,16 +27,16 @@ from onnxprune.torch.chipnet import EPOCHS, FASTEST, JOURNEY, RECALIBRATE, ChipG
 from onnxprune.torch.constants import fold_constants
 from onnxprune.torch.deciding import ByBranch, ByUnit, Decision
 from onnxprune.torch.ends import BranchScales
-from onnxprune.torch.forecast import FORECASTERS, Trigger, macs_saved
+from onnxprune.torch.forecast import FORECASTERS, Trigger, macs_saved, scores
 from onnxprune.torch.foresight import foresight, write_foresight
 from onnxprune.torch.gates import Gated
-from onnxprune.torch.handover import MASK, weights_fit
+from onnxprune.torch.handover import exported, weights_fit
 from onnxprune.torch.jobs import HANDED, Outcome, Place, ended, fine_tuned, started, trained, write_pruned
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.released import ReleasedGates
 from onnxprune.torch.run import Run
 from onnxprune.torch.sampling import size_of
-from onnxprune.torch.scales import Scales
+from onnxprune.torch.scales import Scales, trainable_scales
 from onnxprune.torch.slimming import Method, PruneOnce, Sparsity
 from onnxprune.torch.task import Task
 from onnxprune.torch.trials import droppable
@@ -81,18 +81,26 @@ def slim(task: Task, recipe: Recipe, slimming: Slimming, place: Place) -> Outcom
     network, binding = started(task, recipe, place)
     strategy = STRATEGIES[slimming.strategy]
     groups = strategy.groups(binding.analysis)
-    if any(not binding.scales_of(g) for g in binding.analysis.groups if g.name in groups):
+    if any(not trainable_scales(network, binding, g) for g in binding.analysis.groups if g.name in groups):
         network = Gated(network, binding)
     scales = Scales(network, binding, groups, strategy.combine)
     sparsity = Sparsity(scales, slimming.strength, slimming.method, slimming.pull)
     decision = _decision(network, binding, scales, slimming)
 
     def decide(run: Run, values: np.ndarray) -> Mask:
-        before = run.evaluate("validation", run.network)
-        select = partial(decision.select, values)
-        fold = slimming.fold and not isinstance(network, Gated) and not strategy.branches
-        mask = _folded(network, binding, slimming.target, select) if fold else select()
-        write_pruned(run, run.network, binding, mask, place.folder, {"validation before": before})
+        told = {"validation before": run.evaluate("validation", run.network)}
+        whole, select = exported(run.network, binding), partial(decision.select, values)
+        # Carriers would make odd multiples; gates leave no constants, and what goes with a branch none that matters.
+        fold = slimming.fold and not isinstance(network, Gated) and strategy.round_to == 1 and not strategy.branches
+        mask = _folded(network, binding, slimming.target, select) if fold else None
+        if mask is None:
+            write_pruned(run, run.network, binding, mask := select(), place.folder, told)
+            return mask
+        if run.average is not None:
+            run.average = None  # it knows nothing of what was folded
+            run.refresh()
+        told["validation after"] = run.evaluate("validation", run.network)
+        write_pruned(run, run.network, binding, mask, place.folder, told, whole)
         return mask
 
     decision.select(decision.read())  # a target out of reach is refused before the training
@@ -104,11 +112,12 @@ def slim(task: Task, recipe: Recipe, slimming: Slimming, place: Place) -> Outcom
         decide=decide,
         read=decision.read,
         removed=decision.removed,
+        how={"target": dict(slimming.target), **{k: getattr(slimming, k) for k in ("strategy", "min_keep", "fold")}},
     )
     run = trained(task, network, recipe, [sparsity, prune], place, place.folder)
     outcome = ended(run, place.folder)
     if outcome.finished and run.rank == 0:
-        _tell_history(prune.history.array, decision, outcome.figures, place.folder, recipe.epochs)
+        _tell_history(prune, decision, outcome.figures, place.folder, recipe.epochs)
     return outcome
 
 
@@ -172,14 +181,15 @@ def chip(task: Task, soft: Recipe, fine: Recipe, chips: Chips, place: Place) -> 
     if not run.finished:
         return Outcome(False)
     assert gates.mask is not None  # there is one after the first epoch
-    _picture_gates(network, place.folder)
+    if run.rank == 0:
+        _picture_gates(network, place.folder)
     gates.restore()
     if not (place.folder / HANDED).exists():
         # The soft gates go: what is kept is kept whole, as it was when the mask was found to be the best.
         write_pruned(run, module, binding, gates.mask, place.folder, {"validation after": gates.best})
     if place.until is not None:
         place = replace(place, until=max(0.0, place.until - (time.monotonic() - start)))
-    return fine_tuned(task, network.module, binding, gates.mask, fine, place)
+    return fine_tuned(task, network.module, binding, gates.mask, fine, place, hooks=network.fine_tuning)
 
 
 def fine_tune(task: Task, recipe: Recipe, place: Place, mask: Path | None = None) -> Outcome:
@@ -199,12 +209,12 @@ def fine_tune(task: Task, recipe: Recipe, place: Place, mask: Path | None = None
     return fine_tuned(task, network, binding, read_mask(mask), recipe, place, place.weights if small else None)
 
 
-def _tell_history(
-    history: np.ndarray, decision: Decision, figures: Mapping[str, Any], folder: Path, epochs: int
-) -> None:
+def _tell_history(prune: PruneOnce, decision: Decision, figures: Mapping[str, Any], folder: Path, epochs: int) -> None:
     """Pictures of the scales until the pruning, and how early it could have been told."""
+    history = prune.history.array
     plots.scale_history(history, folder / "scales.png")
-    late = decision.removed(read_mask(folder / MASK))
+    # What the scales said, without the carriers that folding has kept.
+    late = decision.removed(decision.select(scores(prune.forecaster, history, epochs - len(history))))
     found = foresight(history, late, lambda values: decision.removed(decision.select(values)))
     costs = figures["pruned"]["cost"]
     saved = macs_saved(costs["before"]["macs"], costs["after"]["macs"], len(history), epochs)
@@ -213,11 +223,11 @@ def _tell_history(
 
 def _folded(
     network: nn.Module, binding: Binding, target: Mapping[Resource, float], select: Callable[[float], Mask]
-) -> Mask:
+) -> Mask | None:
     """A mask within the target whose channels' constants are folded into the network.
 
     Carriers stay, so that the selection is made tighter until there is room for them; where there never is, nothing
-    is folded.
+    is folded, and there is no mask.
     """
     tighter = 1.0
     for _ in range(FOLD_ATTEMPTS):
@@ -233,7 +243,7 @@ def _folded(
             return mask
         room = max((full[name] - bare[name]) / share for name, share in target.items())
         tighter = min(0.99 * tighter, 1 - room)
-    return select(1.0)
+    return None
 
 
 def _picture_gates(network: Curves, folder: Path) -> None:

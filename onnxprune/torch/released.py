@@ -8,7 +8,7 @@ the last one is kept, whether it meets the budget or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from onnxprune.torch.binding import Binding, named_tensors, tensor_of
 from onnxprune.torch.budgets import Polynomial, monomials
 from onnxprune.torch.chipnet import INITIAL, Budget, Curves
 from onnxprune.torch.consumers import by_group, first_units
+from onnxprune.torch.hooks import Hook
 from onnxprune.trace import Work
 
 TRIES = 20
@@ -65,6 +66,23 @@ def batch_norm_gates(binding: Binding, module: nn.Module) -> list[Gate]:
     return [Gate(scale, shifts[scale] if shifts[scale] in tensors else "", units) for scale, units in found.items()]
 
 
+class KeptShut(Hook):
+    """Scales that are zero stay so, and the shifts beside them.
+
+    Args:
+        norms: scales of normalisations, each with its shift, if there is one.
+    """
+
+    def __init__(self, norms: Sequence[Sequence[Tensor]]):
+        self._open = [(tensor, (tensors[0] != 0).to(tensor)) for tensors in norms for tensor in tensors]
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Put back what the step has moved."""
+        for tensor, factor in self._open:
+            tensor.mul_(factor.to(tensor.device))
+
+
 class ReleasedGates(Curves):
     """A module with a gate for every channel of every BatchNorm, on its output."""
 
@@ -91,6 +109,11 @@ class ReleasedGates(Curves):
     def usage(self, resource: Resource) -> nn.Module:
         """The published formula, by layers' own counts."""
         return ReleasedUsage(self.binding, self.norms, resource).to(self.gates.device)
+
+    def fine_tuning(self) -> list[Hook]:
+        """Psi is frozen: what a shut gate makes zero stays zero, also where coupled layers keep the channel."""
+        names = [[name for name in gate[:2] if name] for gate in self.norms]
+        return [KeptShut([[tensor_of(self.module, name) for name in each] for each in names])]
 
     @torch.no_grad()
     def harden(self, budget: Budget, how: Mapping[str, Any]) -> tuple[Mask, Tensor]:

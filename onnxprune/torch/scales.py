@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from onnxprune.errors import ModelError
+from onnxprune.groups import Group
 from onnxprune.selection import Combine
-from onnxprune.torch.binding import Binding
+from onnxprune.torch.binding import Binding, Lying
 from onnxprune.torch.consumers import by_group, first_units
 from onnxprune.torch.gates import Gated
 
@@ -21,17 +22,24 @@ class Part:
     """A parameter that scales units along its only axis.
 
     Attributes:
-        parameter: normalisations' gamma, or all gates.
+        parameter: a normalisation's gamma, or all gates.
+        is_gate: which of both.
         units: the unit of every element, over all groups one after the other; -1 for none: int `(size,)`.
     """
 
     parameter: nn.Parameter
     units: np.ndarray
+    is_gate: bool = False
 
     @property
     def values(self) -> np.ndarray:
         """Absolute scales: float32 `(size,)`."""
         return self.parameter.detach().abs().float().cpu().numpy()
+
+
+def trainable_scales(network: nn.Module, binding: Binding, group: Group) -> list[Lying]:
+    """The normalisations' scales that a group lies on, but for frozen ones."""
+    return [s for s in binding.scales_of(group) if network.get_parameter(s.parameter).requires_grad]
 
 
 class Scales:
@@ -54,7 +62,7 @@ class Scales:
         self.analysis, self.combine = binding.analysis, combine
         self.first, self.units = first_units(binding.analysis)
         wanted = [g for g in binding.analysis.groups if groups is None or g.name in groups]
-        found = {g.name: binding.scales_of(g) for g in wanted}
+        found = {g.name: trainable_scales(net, binding, g) for g in wanted}
         self.groups = [name for name, lying in found.items() if lying or isinstance(network, Gated)]
         self.parts = [
             Part(net.get_parameter(lying.parameter), np.where(lying.units >= 0, lying.units + self.first[name], -1))
@@ -66,15 +74,21 @@ class Scales:
             for group in bare:
                 own = np.arange(self.first[group.name], self.first[group.name] + group.size)
                 units[own] = own
-            self.parts.append(Part(network.gates, units))
+            self.parts.append(Part(network.gates, units, is_gate=True))
         self.own = np.isin(
             np.arange(self.units), np.concatenate([np.full(1, -1), *[part.units for part in self.parts]])
         )
         if not self.groups:
             raise ModelError(
-                "none of the groups has a normalisation with scales",
+                "none of the groups has a normalisation with scales that can be trained",
                 "train the gated network (onnxprune.torch.Gated): its gates are the scales then",
             )
+
+    def whole(self, own: np.ndarray) -> np.ndarray:
+        """Values of the units that have a scale, `(own.sum(),)`, as `(units,)`; 0 for the others."""
+        values = np.zeros(self.units, own.dtype)
+        values[self.own] = own
+        return values
 
     def read(self) -> np.ndarray:
         """The scale of every unit: float32 `(units,)`, 0 for units without one."""

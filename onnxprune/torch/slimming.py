@@ -4,6 +4,7 @@ network is pruned, once, by what they are or by what they are going to be."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -42,8 +43,8 @@ class Sparsity(Hook):
                 f"strength is above 0; methods are {', '.join(get_args(Method))}; pulls are {', '.join(PULLS)}",
             )
         self.scales, self.strength, self.method, self.pull, self.active = scales, strength, method, pull, True
-        parameters = list(dict.fromkeys(part.parameter for part in scales.parts))
-        self._group: dict[str, Any] = {"params": parameters, "weight_decay": 0.0}
+        alone = [part.parameter for part in scales.parts if part.is_gate or method == "proximal"]
+        self._group: dict[str, Any] = {"params": list(dict.fromkeys(alone)), "weight_decay": 0.0}
         self._aim(np.ones(scales.units, np.float32))
 
     def _aim(self, factors: np.ndarray) -> None:
@@ -53,9 +54,14 @@ class Sparsity(Hook):
             summed[parameter] = summed[parameter] + part if parameter in summed else part
         self._factors, self._strengths = factors, summed
 
+    def settings(self) -> dict[str, Any]:
+        """The pull, and what is pulled."""
+        pull = {"strength": self.strength, "method": self.method, "pull": self.pull}
+        return pull | {"groups": list(self.scales.groups), "combine": self.scales.combine}
+
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The scales, where their learning rate has to be known."""
-        return [self._group] if self.method == "proximal" else []
+        """Of the scales those without weight decay: all where their learning rate has to be known, else gates."""
+        return [self._group] if self._group["params"] else []
 
     @torch.no_grad()
     def after_backward(self) -> None:
@@ -109,10 +115,11 @@ class PruneOnce(Hook):
 
     Attributes:
         sparsity: what pulls until then.
-        select: from scales `(units,)` to a mask.
+        select: from scales to a mask: those of all units, `(units,)`, or what `read` gives.
         trigger: says when.
         forecaster: of the scales at the end of the training.
-        read, removed: the scales now, and what a mask removes of what has them; those of units, unless they are given.
+        read, removed: the scales now, and what a mask removes of what has them; those of the units that have scales,
+            unless they are given.
         history: the scales after every epoch until then.
         pruned: whether it was; `run.masks` has the mask.
     """
@@ -125,12 +132,19 @@ class PruneOnce(Hook):
         forecaster: Forecaster = last,
         decide: Callable[[Run, np.ndarray], Mask] | None = None,
         read: Callable[[], np.ndarray] | None = None,
-        removed: Callable[[Mask], np.ndarray] = removed_units,
+        removed: Callable[[Mask], np.ndarray] | None = None,
+        how: Mapping[str, Any] = MappingProxyType({}),
     ):
-        """`decide` gives the mask when it is time, from the forecast, instead of `select`; it may edit the network."""
-        self.read, self.removed = read or sparsity.scales.read, removed
+        """`decide` gives the mask when it is time, from the forecast, instead of `select`; it may edit the network.
+        `how` tells what both were made with: plain data, which a resumed training has to have, too.
+        """
+        scales = sparsity.scales
+        self.read = read or (lambda: scales.read()[scales.own])
+        self.removed = removed or (lambda mask: removed_units(mask)[scales.own])
+        self._expand = (lambda values: values) if read else scales.whole
         self.sparsity, self.select, self.trigger, self.forecaster = sparsity, select, trigger, forecaster
         self.decide = decide or (lambda run, values: select(values))
+        self.how = how
         self.history, self.pruned = History(), False
 
     def after_epoch(self, run: Run) -> Mapping[str, float]:
@@ -141,14 +155,19 @@ class PruneOnce(Hook):
         last_chance = run.epoch >= run.recipe.epochs
         if not last_chance and not self.trigger(self.history.array, self._removed):
             return {}
-        forecast = scores(self.forecaster, self.history.array, max(1, run.recipe.epochs - run.epoch))
-        mask, self.pruned = self.decide(run, forecast), True
+        forecast = scores(self.forecaster, self.history.array, run.recipe.epochs - run.epoch)
+        mask, self.pruned = self.decide(run, self._expand(forecast)), True
         self.sparsity.stop()
         run.shrink(mask)
         return {"pruned at": float(run.epoch)}
 
     def _removed(self, scales: np.ndarray) -> np.ndarray:
-        return self.removed(self.select(scales))
+        return self.removed(self.select(self._expand(scales)))
+
+    def settings(self) -> dict[str, Any]:
+        """What decides when and how to prune."""
+        forecaster = getattr(self.forecaster, "__name__", repr(self.forecaster))
+        return {"trigger": repr(self.trigger), "forecaster": forecaster, **self.how}
 
     def state_dict(self) -> dict[str, Any]:
         """The history, and whether the network is pruned."""

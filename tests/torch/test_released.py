@@ -140,3 +140,21 @@ def test_the_whole_job_ends_proven(tmp_path):
     outcome = chip(Digits(), soft, Recipe(1, batch=128), chips, Place(tmp_path))
     assert outcome.finished and outcome.figures["pruned"]["certificate"]["exact"]
     assert removed_units(read_mask(tmp_path / "mask.json")).any()
+
+
+def test_what_is_shut_stays_shut_in_fine_tuning(network):
+    """Psi is frozen: a channel that a coupled layer keeps does not come back in the layer that shut it."""
+    hard = torch.ones(len(network.gates))
+    by_norm(network, hard)["bn2"][2] = 0
+    network.module.load_state_dict(network.state_of(hard))
+    (hook,) = network.fine_tuning()
+    optimizer = torch.optim.SGD(network.module.parameters(), 0.1, momentum=0.9)
+    for _ in range(3):
+        optimizer.zero_grad()
+        network.module(torch.randn(4, 3, SIDE, SIDE)).square().sum().backward()
+        optimizer.step()
+        hook.after_step()
+    norm = network.module.bn2
+    assert norm.weight[2] == 0 and norm.bias[2] == 0
+    assert (norm.weight != 0).sum() == len(norm.weight) - 1
+    assert network.module.bn0.weight[2] != 0

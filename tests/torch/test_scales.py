@@ -69,6 +69,14 @@ def test_gates_scale_them_instead(net):
     assert scales.own.all()
 
 
+def test_frozen_scales_are_none(net):
+    net.bn1.weight.requires_grad_(False)
+    assert Scales(net, bind(net, EXAMPLE)).groups == ["stem"]
+    gated = Gated(net, bind(net, EXAMPLE))
+    scales = Scales(gated, gated.binding)
+    assert scales.own.all() and all(part.parameter is not net.bn1.weight for part in scales.parts)
+
+
 def test_only_the_groups_asked_for(net):
     scales = Scales(net, bind(net, EXAMPLE), groups={"conv1"})
     assert [part.parameter is net.bn1.weight for part in scales.parts] == [True]
