@@ -99,7 +99,7 @@ def judging(bed: Bed, fitness: type[Recalibrated]) -> tuple[Structures, Judge]:
     judge = fitness(bed.task, network, binding, replace(bed.recipe, epochs=PUBLISHED_EPOCHS))
 
     def judged(job: Job) -> dict[str, float]:
-        return dict(judge(structures.mask(job.structure, {}), job.seed, job.effort))
+        return dict(judge(structures.mask(job.structure, {}, job.seed), job.seed, job.effort))
 
     return structures, judged
 

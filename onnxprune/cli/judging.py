@@ -78,7 +78,7 @@ class FileMaker:
     def __call__(self) -> Judge:
         structures = replace(self, scope=self.scope.unlimited).scoped()
         fitness = self.fitness(structures)
-        return lambda job: fitness(structures.mask(job.structure, {}))
+        return lambda job: fitness(structures.mask(job.structure, {}, job.seed))
 
     def fitness(self, structures: Structures) -> Calibrated:
         """Judges masks."""
@@ -144,7 +144,7 @@ class TaskMaker:
         structures = replace(self, scope=self.scope.unlimited).structures(binding)
 
         def judge(job: Job) -> Mapping[str, float]:
-            return fitness(structures.mask(job.structure, {}), job.seed, job.effort)
+            return fitness(structures.mask(job.structure, {}, job.seed), job.seed, job.effort)
 
         return judge
 

@@ -56,7 +56,8 @@ class Files:
         """The mask, what was found, and its pictures."""
         content = told(found, structures)
         if structures.time is not None:
-            units = structures.units(winner(found).structure)
+            first = winner(found)
+            units = structures.units(first.structure, first.seed)
             content["measured_latency"] = structures.time.clock.measured(units)
         write_text(self.folder / MASK, document(mask.to_json()))
         write_text(self.folder / SEARCH, document(content))
@@ -116,7 +117,8 @@ def write_frontier(judged: Sequence[Point], of: str, folder: Path) -> Table:
 
 def _mask(structures: Structures, found: Found) -> Mask:
     first = winner(found)
-    return structures.mask(first.structure, {"method": BEES, "evaluation": first.number, "validation": first.score})
+    how = {"method": BEES, "evaluation": first.number, "validation": first.score}
+    return structures.mask(first.structure, how, first.seed)
 
 
 def finish_file(maker: FileMaker, structures: Structures, found: Found, files: Files) -> dict[str, Any]:

@@ -22,6 +22,7 @@ Compat = Literal["released"]
 LEVELS = 10
 """Widths are tenths of a group's size, as published."""
 HALVINGS = 40
+RANDOM = "random"
 ANY = Limits()
 
 
@@ -122,7 +123,7 @@ class Structures:
         self.groups = [g for g in primary_groups(analysis) if g.name not in exclude]
         self.grid = Grid(tuple(widths.of(group) for group in self.groups))
         scores = SCORES[score](analysis, seed)
-        self._scores = [scores[group.name] for group in self.groups]
+        self._scores = scores
         self._budget = Budget(analysis, self.groups, scores, target)
         if not self.fits(least := (0,) * len(self.groups)):
             reach = ", ".join(f"{name}={share:.4f}" for name, share in self.shares(least).items())
@@ -173,12 +174,20 @@ class Structures:
                 found = wider
         return found
 
-    def units(self, structure: Structure) -> dict[str, np.ndarray]:
-        """Which units of every group stay: those of the highest score."""
-        kept = best_of_each(self._scores, self.grid.widths_of(structure))
+    def units(self, structure: Structure, seed: int | None = None) -> dict[str, np.ndarray]:
+        """Which units of every group stay: those of the highest score.
+
+        By the score `random` every judgement, by its seed, has units of its own, as published; but in groups whose cost
+        depends on which units stay.
+        """
+        scores = dict(self._scores)
+        if self.score == RANDOM and seed is not None:
+            drawn = SCORES[RANDOM](self.analysis, seed)
+            scores |= {group.name: drawn[group.name] for group in self.groups if len(group.atoms) == 1}
+        kept = best_of_each([scores[group.name] for group in self.groups], self.grid.widths_of(structure))
         return {group.name: stay for group, stay in zip(self.groups, kept, strict=True)}
 
-    def mask(self, structure: Structure, provenance: Mapping[str, object]) -> Mask:
-        """The mask that keeps the units of the highest score."""
+    def mask(self, structure: Structure, provenance: Mapping[str, object], seed: int | None = None) -> Mask:
+        """The mask that keeps `units`."""
         how = {**provenance, "score": self.score, "target": self.limits}
-        return make_mask(self.analysis, self.units(structure), how)
+        return make_mask(self.analysis, self.units(structure, seed), how)

@@ -79,6 +79,17 @@ def test_groups_can_stay_whole(analysis):
     assert name not in [g.name for g in Structures(analysis, Widths(), {}, exclude=[name]).groups]
 
 
+def test_random_units_are_drawn_for_every_judgement(analysis):
+    structures = Structures(analysis, Widths(), {"macs": 0.5}, score="random")
+    found = structures.repair(structures.grid.random(np.random.default_rng(0)))
+    one, again, other = (structures.mask(found, {}, seed) for seed in (1, 1, 2))
+    assert one == again and not np.array_equal(removed_units(one), removed_units(other))
+    widths = [{g.name: int(g.kept.sum()) for g in mask.groups} for mask in (one, other)]
+    assert widths[0] == widths[1] == structures.named(found)
+    fixed = Structures(analysis, Widths(), {"macs": 0.5})
+    assert fixed.mask(found, {}, 1) == fixed.mask(found, {}, 2)
+
+
 class Slow:
     """A clock by which the first group alone takes time, and the same for up to eight units."""
 

@@ -64,6 +64,17 @@ def test_the_penalty_is_the_papers(network, resource):
     assert network.gates.grad.abs().min() > 0
 
 
+def test_crispness_is_the_mean_over_gates(network):
+    """Units without a gate are open: they are neither undecided nor counted."""
+    network.open[:7] = True
+    with torch.no_grad():
+        network.gates.normal_()
+    smooth = torch.sigmoid(network.gates[7:])
+    z = 1 - torch.exp(-2 * smooth) + smooth * math.exp(-2)
+    crispness = ChipNet(network, "macs", 0.4, Weights(1.0, 0.0)).penalty()
+    assert crispness.item() == pytest.approx((smooth - z).square().mean().item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("resource", RESOURCES)
 @pytest.mark.parametrize("target", [0.6, 0.3])
 def test_the_hard_mask_meets_the_budget_of_the_physical_model(network, resource, target):

@@ -72,6 +72,15 @@ def test_gates_are_pulled_where_there_is_no_normalisation(net):
     assert (gated.gates.grad - before).abs().sum().item() == pytest.approx(5, abs=1e-4)
 
 
+@pytest.mark.parametrize("method", ["subgradient", "proximal"])
+def test_gates_have_no_weight_decay(net, method):
+    gated = Gated(net, bind(net, EXAMPLE))
+    [group] = Sparsity(Scales(gated, gated.binding), method=method).parameter_groups()
+    assert group["weight_decay"] == 0 and any(p is gated.gates for p in group["params"])
+    assert (len(group["params"]) == 1) == (method == "subgradient")
+    assert not Sparsity(Scales(net, gated.binding)).parameter_groups()
+
+
 def test_pulls():
     scales = np.arange(100, dtype=np.float32)
     assert (PULLS["constant"](0.9, scales) == 1).all()
