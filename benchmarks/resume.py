@@ -1,10 +1,12 @@
-"""A training killed at random moments and resumed against one that was left alone: the final weights, bit for bit.
+"""Jobs killed at random moments and resumed against ones that were left alone: the final weights, bit for bit.
 
-Every training runs in a process of its own: a narrow ResNet on synthetic images, with augmentation, a moving average
-and a hook that has a state. It is killed by SIGKILL, which no program can prepare for, and resumed to the end.
+Every job runs in a process of its own: a narrow ResNet on synthetic images, with augmentation. It is trained with a
+moving average and a hook that has a state; or slimmed, and made smaller in the middle; or pruned by ChipNet and
+fine-tuned. It is killed by SIGKILL, which no program can prepare for, and resumed to the end.
 """
 
 import argparse
+import csv
 import hashlib
 import json
 import random
@@ -13,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -24,11 +27,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from benchmarks.common import BUILD, all_of, arguments, record
-from benchmarks.record import Benchmark, Column, Row
+from benchmarks.record import Benchmark, Column, Record, Row
 from models.resnet_cifar import ResNet
 from onnxprune.torch.checkpoint import read
+from onnxprune.torch.forecast import FixedEpoch
 from onnxprune.torch.hooks import Hook
+from onnxprune.torch.jobs import Place
 from onnxprune.torch.loop import LAST, train
+from onnxprune.torch.methods import Chips, Slimming, chip, slim
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.run import Run
 from onnxprune.torch.task import Accuracy, Split
@@ -36,20 +42,22 @@ from onnxprune.torch.task import Accuracy, Split
 KILLS = 20
 IMAGES = {"train": 512, "validation": 64, "test": 64}
 RECIPE = Recipe(epochs=2, batch=32, lr=0.05, ema=0.9, clip=1.0, warmup=0.5, device="cpu")
-STEPS = IMAGES["train"] // RECIPE.batch
 SAVE_EVERY = 0.2
 """Seconds; so seldom that most kills fall between two checkpoints."""
+FILES = ("mask.json", "pruned.onnx", "trained.onnx")
+SAME = ("weights", "state", "log", "files")
 
 BENCHMARK = Benchmark(
     name="resume",
-    claim="A training of 32 steps, killed by SIGKILL at a random moment and resumed: the same bits at the end",
+    claim="Jobs killed by SIGKILL at a random moment and resumed: the same bits at the end",
     columns=(
         Column("kill", "name"),
         Column("killed after step", "after"),
-        Column("its checkpoint's step", "step"),
+        Column("of", "steps"),
         Column("weights identical", "weights"),
         Column("all state identical", "state"),
         Column("log identical", "log"),
+        Column("masks and models identical", "files"),
     ),
 )
 
@@ -88,6 +96,7 @@ class Task:
         return Images(split)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        print("step", flush=True)  # tells whoever started this process
         return nn.functional.cross_entropy(outputs, targets)
 
     def metric(self) -> Accuracy:
@@ -123,62 +132,66 @@ class Sparsity(Hook):
         self.means, self.steps = state["means"], state["steps"]
 
 
-class Told(Hook):
-    """Tells whoever started this process of every step."""
-
-    def after_step(self) -> None:
-        print("step", flush=True)
-
-
-def child(folder: Path) -> None:
-    """Train in this process, from the checkpoint on if there is one."""
-    torch.set_num_threads(1)
+def training(folder: Path) -> None:
+    """A training with a moving average, and a hook that has a state; with checkpoints within epochs."""
     torch.manual_seed(0)
     task = Task()
     network = task.model()
-    hooks = [Sparsity(network), Told()]
-    run = train(task, network, RECIPE, hooks, folder=folder, resume=True, save_every=SAVE_EVERY)
+    run = train(task, network, RECIPE, [Sparsity(network)], folder=folder, resume=True, save_every=SAVE_EVERY)
     assert run.finished
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    """A child that trains; it prints a line after every step."""
-    command = [sys.executable, "-m", "benchmarks.resume", "--child", str(folder)]
+def slimming(folder: Path) -> None:
+    """Network slimming that prunes after the first epoch, and trains on."""
+    how = Slimming({"macs": 0.6}, FixedEpoch(1), strength=1e-2)
+    assert slim(Task(), RECIPE, how, Place(folder, resume=True)).finished
+
+
+def chipping(folder: Path) -> None:
+    """ChipNet, and its fine-tuning."""
+    soft = replace(RECIPE, lr=1e-3, optimizer="adamw", schedule="constant", warmup=0.0)
+    assert chip(Task(), soft, RECIPE, Chips("macs", 0.6), Place(folder, resume=True)).finished
+
+
+JOBS: dict[str, Callable[[Path], None]] = {"training": training, "slim": slimming, "chipnet": chipping}
+
+
+def start(job: str, folder: Path) -> subprocess.Popen[str]:
+    """A child that does a job; it prints a line for every step."""
+    command = [sys.executable, "-m", "benchmarks.resume", "--child", job, "--folder", str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def finish(folder: Path) -> list[float]:
-    """Train to the end; the seconds between steps."""
-    with start(folder) as process:
+def finish(job: str, folder: Path) -> list[float]:
+    """Go on to the end; the seconds between steps."""
+    with start(job, folder) as process:
         assert process.stdout is not None
         times = [time.perf_counter() for _ in process.stdout]
     if process.returncode:
-        raise RuntimeError(f"the training ended with status {process.returncode}")
+        raise RuntimeError(f"the {job} ended with status {process.returncode}")
     return [b - a for a, b in pairwise(times)]
 
 
-def kill(folder: Path, after: int, seconds: float) -> int:
-    """Kill a training some seconds after a step; the step that its checkpoint holds."""
-    with start(folder) as process:
+def kill(job: str, folder: Path, after: int, seconds: float) -> None:
+    """Kill a job some seconds after a step."""
+    with start(job, folder) as process:
         assert process.stdout is not None
         for _ in range(after):
             process.stdout.readline()
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
-    if not (folder / LAST).exists():
-        return 0
-    position = read(folder / LAST)["position"]
-    return position["epoch"] * STEPS + position["batches"]
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Of the final weights, of all else in the checkpoint but the time it took, and of the log likewise."""
-    content = read(folder / LAST)
-    content["position"].pop("seconds")
-    lines = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
-    place = lines[0].index("seconds")
-    log = [line[:place] + line[place + 1 :] for line in lines]
-    return {"weights": digest(content.pop("model")), "state": digest(content), "log": digest(log)}
+    """Of the final weights, of all else in checkpoints but the time it took, of logs likewise, of masks and models."""
+    contents = {path.relative_to(folder).as_posix(): read(path) for path in sorted(folder.rglob(LAST))}
+    for content in contents.values():
+        content["position"].pop("seconds")
+    weights = {name: content.pop("model") for name, content in contents.items()}
+    logs = [list(csv.DictReader(path.open())) for path in sorted(folder.rglob("log.csv"))]
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for log in logs for row in log]
+    files = {path.name: path.read_bytes() for name in FILES for path in sorted(folder.rglob(name))}
+    return {"weights": digest(weights), "state": digest(contents), "log": digest(rows), "files": digest(files)}
 
 
 def digest(value: Any) -> str:
@@ -192,20 +205,21 @@ def digest(value: Any) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
-def measure(folder: Path, expected: Mapping[str, str], after: int, seconds: float) -> Row:
+def measure(job: str, folder: Path, expected: Mapping[str, str], steps: int, after: int, seconds: float) -> Row:
     """One row: kill, resume, compare."""
-    step = kill(folder, after, seconds)
-    finish(folder)
+    kill(job, folder, after, seconds)
+    finish(job, folder)
     got = digests(folder)
-    return {"after": after, "step": step} | {name: got[name] == expected[name] for name in expected}
+    return {"job": job, "after": after, "steps": steps} | {name: got[name] == expected[name] for name in expected}
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = arguments(BENCHMARK)
-    parser.add_argument("--kills", type=int, default=KILLS, help=f"trainings to kill ({KILLS})")
+    parser.add_argument("--kills", type=int, default=KILLS, help=f"of every job ({KILLS})")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--child", type=Path, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=list(JOBS), default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, default=None, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -213,26 +227,34 @@ def main() -> int:
     """Kill and resume; 1 if a bit differs."""
     args = parse()
     if args.child:
-        child(args.child)
+        torch.set_num_threads(1)
+        JOBS[args.child](args.folder)
         return 0
     results = record(BENCHMARK, args, kills=args.kills, seed=args.seed, recipe=json.dumps(RECIPE.to_json()))
     BUILD.mkdir(parents=True, exist_ok=True)
-    chance = random.Random(args.seed)
-    with tempfile.TemporaryDirectory(dir=BUILD) as root:
-        whole = Path(root) / "whole"
-        longest = max(finish(whole))
-        for number in range(1, args.kills + 1):
-            moment = chance.randint(1, 2 * STEPS), chance.random() * longest
-            results.add(str(number), partial(measure, Path(root) / str(number), digests(whole), *moment))
-    checks = [
-        all_of("killed trainings whose weights are the same bits in the end", results.flags("weights"), args.kills),
-        all_of(
-            "killed trainings whose whole state and log are the same",
-            [all(pair) for pair in zip(results.flags("state"), results.flags("log"), strict=True)],
-            args.kills,
-        ),
-    ]
-    return results.finish(checks)
+    for job in JOBS:
+        with tempfile.TemporaryDirectory(dir=BUILD) as root:
+            kills(results, job, Path(root), args)
+    expected = args.kills * len(JOBS)
+    same = [[row.get(name, False) for name in SAME] for row in results.rows.values()]
+    return results.finish(
+        [
+            all_of("killed jobs whose weights are the same bits in the end", results.flags("weights"), expected),
+            all_of("killed jobs whose whole state, log and files are the same", [all(s) for s in same], expected),
+        ]
+    )
+
+
+def kills(results: Record, job: str, root: Path, args: argparse.Namespace) -> None:
+    """The rows of a job; the moments are drawn alike whichever rows are there already."""
+    chance, whole = random.Random(f"{job} {args.seed}"), root / "whole"
+    if all(f"{job} {number}" in results.rows for number in range(1, args.kills + 1)):
+        return
+    between = finish(job, whole)
+    steps, expected = len(between) + 1, digests(whole)
+    for number in range(1, args.kills + 1):
+        moment = chance.randint(1, steps), chance.random() * max(between)
+        results.add(f"{job} {number}", partial(measure, job, root / str(number), expected, steps, *moment))
 
 
 if __name__ == "__main__":
