@@ -1,6 +1,7 @@
-"""Tasks of the CIFAR-10 networks, for `onnxprune slim|chipnet|finetune --task models/tasks.py:resnet20`.
+"""Tasks of the CIFAR networks, for `onnxprune slim|chipnet|finetune|search --task models/tasks.py:resnet20`.
 
-The data set is in the folder that the environment variable CIFAR10 names, in any of its usual formats.
+CIFAR-10 is in the folder that the environment variable CIFAR10 names, in any of its usual formats. `photos` is for a
+folder of images of your own, which PHOTOS names: a sub-folder for each class (see `onnxprune.torch.data.folder`).
 """
 
 import os
@@ -24,11 +25,33 @@ from models import (
 )
 from onnxprune.errors import UsageError
 from onnxprune.torch.data.cifar import cifar
+from onnxprune.torch.data.folder import image_folder
 from onnxprune.torch.data.images import Splits
 from onnxprune.torch.task import Accuracy, Split
 
 
-class Cifar10:
+def named_folder(variable: str) -> Path:
+    """The folder that an environment variable names.
+
+    Raises:
+        UsageError: it is not set.
+    """
+    if not (folder := os.environ.get(variable)):
+        raise UsageError(f"the environment variable {variable} is not set", "set it to the folder of the data set")
+    return Path(folder)
+
+
+class Classification:
+    """What tasks of classes share."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(outputs, targets)
+
+    def metric(self) -> Accuracy:
+        return Accuracy()
+
+
+class Cifar10(Classification):
     """To tell ten classes of images of 32x32 pixels apart.
 
     Attributes:
@@ -42,10 +65,7 @@ class Cifar10:
 
     @cached_property
     def splits(self) -> Splits:
-        folder = self.folder or os.environ.get("CIFAR10")
-        if not folder:
-            raise UsageError("the environment variable CIFAR10 is not set", "set it to the folder of the data set")
-        return cifar(Path(folder))
+        return cifar(self.folder or named_folder("CIFAR10"))
 
     def model(self) -> nn.Module:
         return self.network()
@@ -59,11 +79,31 @@ class Cifar10:
             return data
         return Subset(data, torch.linspace(0, len(data) - 1, self.images).round().long().tolist())
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return cross_entropy(outputs, targets)
 
-    def metric(self) -> Accuracy:
-        return Accuracy()
+class Photos(Classification):
+    """To tell the classes of a folder of images apart.
+
+    Attributes:
+        network: makes a fresh one for so many classes.
+        folder: of the images; by default what PHOTOS names.
+        side: of the squares that are cut out and resized, in pixels.
+    """
+
+    def __init__(self, network: Callable[[int], nn.Module], folder: Path | None = None, side: int = 64):
+        self.network, self.folder, self.side = network, folder, side
+
+    @cached_property
+    def splits(self) -> Splits:
+        return image_folder(self.folder or named_folder("PHOTOS"), self.side)
+
+    def model(self) -> nn.Module:
+        return self.network(self.splits.classes)
+
+    def example(self) -> Tensor:
+        return torch.zeros(2, 3, self.side, self.side)
+
+    def data(self, split: Split) -> Dataset:
+        return self.splits.data(split)
 
 
 resnet20 = partial(Cifar10, resnet_cifar.resnet20)
@@ -76,3 +116,4 @@ vgg19_bn = partial(Cifar10, vgg_cifar.vgg19_bn)
 densenet40 = partial(Cifar10, densenet_cifar.densenet40)
 googlenet = partial(Cifar10, googlenet_cifar.googlenet)
 mobilenetv2 = partial(Cifar10, mobilenetv2_cifar.mobilenetv2)
+photos = partial(Photos, mobilenetv2_cifar.mobilenetv2)

@@ -44,6 +44,22 @@ def test_data(folder):
     assert len(tasks.Cifar10(resnet20).data("train")) == 90
 
 
+def test_a_folder_of_photos(tmp_path, monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    for name in ("cat", "dog", "eel"):
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), np.uint8)
+            image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    monkeypatch.setenv("PHOTOS", str(tmp_path))
+    task = load_task("models.tasks:photos")
+    images, labels = task.data("train").__getitems__([0, 1])
+    assert images.shape == (2, 3, 64, 64) and labels.shape == (2,)
+    outputs = task.model().eval()(images)
+    assert outputs.shape == (2, 3) and task.loss(outputs, labels).ndim == 0
+    assert sum(len(task.data(split)) for split in ("train", "validation", "test")) == 30
+
+
 def test_without_a_folder_the_fix_is_named(monkeypatch):
     monkeypatch.delenv("CIFAR10", raising=False)
     with pytest.raises(UsageError, match="environment variable CIFAR10 is not set"):
