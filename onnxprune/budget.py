@@ -14,7 +14,7 @@ from onnxprune.collector import no_collection
 from onnxprune.errors import UsageError
 from onnxprune.groups import Group
 from onnxprune.mask import Mask, make_mask
-from onnxprune.ranking import Budget, Limits, best_of_each, check_shares, check_target, out_of_reach
+from onnxprune.ranking import Budget, Limits, best_of_each, check_shares, check_target, loosened, out_of_reach
 from onnxprune.resources import Resource, Shares
 from onnxprune.scores import SCORES
 from onnxprune.selection import Factor, primary_groups, uncoupled_groups
@@ -69,7 +69,8 @@ def choose(
     if keep is not None:
         widths = {g.name: limits.nearest(g.size, g.size * keep) for g in groups}
     else:
-        widths = Budget(analysis, groups, scores, target or {}).widths(limits)
+        more = () if factor == "all" else ("let more factors go with --factor all",)
+        widths = Budget(analysis, groups, scores, target or {}).widths(limits, loosened(limits, *more))
     kept = best_of_each([scores[g.name] for g in groups], [widths[g.name] for g in groups])
     options: dict[str, Any] = {"keep": keep, "target": dict(target or {}) or None, "round_to": round_to}
     options |= {"min_keep": min_keep, "exclude": list(exclude) or None, "factor": factor}

@@ -51,6 +51,7 @@ def rank(
     target: Mapping[Resource, float],
     limits: Limits = Limits(),
     provenance: Mapping[str, Any] | None = None,
+    fix: str | None = None,
 ) -> Mask:
     """The mask of units with the lowest scores, learnt or computed by whatever means, of all groups together.
 
@@ -62,13 +63,14 @@ def rank(
         target: shares of the whole not to be exceeded, such as `{"macs": 0.5}`.
         limits: what every width must satisfy.
         provenance: how the scores were made.
+        fix: what helps where no structure meets the target; by default to loosen target and limits.
 
     Raises:
         UsageError: no structure meets the target; tells the least that can be reached.
     """
     groups = [group for group in analysis.groups if group.name in scores]
     budget = Budget(analysis, groups, scores, target)
-    widths = budget.filled(budget.widths(limits), limits)
+    widths = budget.filled(budget.widths(limits, fix or loosened(limits)), limits)
     kept = best_of_each([scores[g.name] for g in groups], [widths[g.name] for g in groups])
     how = {"target": dict(target), "round_to": limits.round_to, "min_keep": limits.min_keep}
     return make_mask(analysis, dict(zip(widths, kept, strict=True)), {**(provenance or {}), **how})
@@ -112,14 +114,17 @@ class Budget:
         """Whether these widths are within the budget."""
         return all(share <= self.target[name] for name, share in self.shares(widths).items())
 
-    def widths(self, limits: Limits) -> dict[str, int]:
+    def widths(self, limits: Limits, fix: str) -> dict[str, int]:
         """Widths after removing the lowest-ranked steps of all groups until the cost is within the budget.
 
         The exact cost falls with every step, so the shortest sufficient prefix of the ranking is found by bisection.
+
+        Raises:
+            UsageError: the budget is not met at the limits; tells the least that can be reached, and the fix.
         """
         steps = _ranked_steps(self.groups, self.scores, limits)
         if not self.holds(least := _after(self.groups, steps)):
-            raise self._unreachable(least)
+            raise out_of_reach(self.target, self.shares(least), "with these groups and limits", fix)
         low, high = 0, len(steps)
         while low < high:
             middle = (low + high) // 2
@@ -139,9 +144,12 @@ class Budget:
                 full.add(best.name)
         return widths
 
-    def _unreachable(self, widths: Mapping[str, int]) -> UsageError:
-        fix = "raise the target, lower --min-keep and --round-to, or let more factors go with --factor all"
-        return out_of_reach(self.target, self.shares(widths), "with these groups and limits", fix)
+
+def loosened(limits: Limits, *further: str) -> str:
+    """What helps where no structure meets a target: to raise it, to lower those limits that bind, or further advice."""
+    options = {"--min-keep": limits.min_keep, "--round-to": limits.round_to}
+    binding = " and ".join(name for name, least in options.items() if least > 1)
+    return ", or ".join(["raise the target", *([f"lower {binding}"] if binding else []), *further])
 
 
 def out_of_reach(target: Mapping[Resource, float], least: Mapping[Resource, float], when: str, fix: str) -> UsageError:

@@ -327,6 +327,22 @@ def test_usage_errors(chain: onnxprune.Analysis, options: dict, message: str) ->
     assert caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [
+        ({}, "raise the target, or let more factors go with --factor all"),
+        ({"min_keep": 2, "factor": "all"}, "raise the target, or lower --min-keep"),
+        ({"min_keep": 2, "round_to": 2, "factor": "all"}, "raise the target, or lower --min-keep and --round-to"),
+    ],
+)
+def test_the_advice_on_a_target_out_of_reach_is_of_what_binds(
+    chain: onnxprune.Analysis, options: dict, fix: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        onnxprune.choose(chain, target={"macs": 1e-4}, **options)
+    assert caught.value.fix == fix
+
+
 def test_the_least_that_is_told_can_be_had(chain: onnxprune.Analysis) -> None:
     """To the digits that are shown."""
     least = cost_of(cut(chain, onnxprune.choose(chain, keep=1e-9))).share_of(cost_of(chain.model.proto))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy as np
 from onnxprune.analysis import Analysis
 from onnxprune.budget import choose_branches
 from onnxprune.mask import Mask, removed_units
-from onnxprune.ranking import Limits, rank
+from onnxprune.ranking import Limits, loosened, rank
 from onnxprune.resources import Resource
+from onnxprune.selection import STRATEGIES
 from onnxprune.torch.ends import BranchScales
 from onnxprune.torch.scales import Scales
 
@@ -58,11 +59,18 @@ class ByUnit:
         """The mask of the lowest units."""
         target = {name: share * tighter for name, share in self.target.items()}
         scores = self.scales.by_group(self.scales.whole(values))
-        return rank(self.analysis, scores, target, self.limits, self.how)
+        return rank(self.analysis, scores, target, self.limits, self.how, self._advice())
 
     def removed(self, mask: Mask) -> np.ndarray:
         """Which of these units go."""
         return removed_units(mask)[self.scales.own]
+
+    def _advice(self) -> str:
+        """What helps where the target is out of reach; the multiples are the strategy's, which leaves groups whole."""
+        limits = replace(self.limits, round_to=1)
+        strategy = STRATEGIES.get(self.how.get("strategy", ""))
+        more = ("take all groups with --strategy slim",) if strategy and strategy.uncoupled_only else ()
+        return loosened(limits, *more)
 
 
 @dataclass(frozen=True)

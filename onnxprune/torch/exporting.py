@@ -7,6 +7,7 @@ import copy
 import io
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -185,18 +186,33 @@ def evaluation(module: nn.Module) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Without what torch tells of itself: that TorchScript is deprecated, that dynamo lacks a package, what it tries.
 
-    What it tells of the module, that a trace depends on values, is let through.
+    What it tells of the module, that a trace depends on values, is let through. Standard output is left to results:
+    what `forward` prints goes where errors go.
     """
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with _no_graphs(), contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("default", torch.jit.TracerWarning)
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=r"torch\.")
             yield
     finally:
         logging.disable(level)
+
+
+@contextlib.contextmanager
+def _no_graphs() -> Iterator[None]:
+    """Without the graph that torch (2.13) prints where an export by TorchScript fails.
+
+    It comes from C++, where `redirect_stdout` does not reach, and torch turns the switch for it on by itself.
+    """
+    print_graph = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *parts: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = print_graph
 
 
 def _untranslatable(module: nn.Module, error: Exception) -> ModelError:

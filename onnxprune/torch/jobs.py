@@ -16,6 +16,7 @@ from onnxprune.mask import Mask
 from onnxprune.report import pictures
 from onnxprune.report.files import document, write_text
 from onnxprune.torch.binding import Binding, bind
+from onnxprune.torch.checking import NOT_NEGATIVE, check, or_none
 from onnxprune.torch.handover import HandOver, export_trained, hand_over, load_weights
 from onnxprune.torch.hooks import Hook
 from onnxprune.torch.loop import train
@@ -42,6 +43,9 @@ class Place:
     weights: Path | None = None
     resume: bool = False
     until: float | None = None
+
+    def __post_init__(self) -> None:
+        check("place", self, {"until": or_none(NOT_NEGATIVE)})
 
 
 @dataclass(frozen=True)

@@ -223,9 +223,10 @@ class _Loop:
 
     def _diverged(self, step: int, what: str) -> TrainingError:
         """The error for what went wrong in a step, counted from 1."""
+        last, fix = self.folder / LAST, "lower the learning rate or clip gradients"
         return TrainingError(
             f"epoch {(step - 1) // self.run.sampling.steps + 1}, step {step}: {what}",
-            f"lower the learning rate or clip gradients; the last good checkpoint stays in {self.folder}",
+            f"{fix}; the last good checkpoint is {last}" if last.exists() else fix,
         )
 
 

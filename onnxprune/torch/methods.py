@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from torch import nn
@@ -23,6 +23,7 @@ from onnxprune.resources import Resource
 from onnxprune.selection import STRATEGIES
 from onnxprune.torch import plots
 from onnxprune.torch.binding import Binding
+from onnxprune.torch.checking import COUNT, NOT_NEGATIVE, POSITIVE, YES_OR_NO, Rule, check, one_of, or_none
 from onnxprune.torch.chipnet import EPOCHS, FASTEST, JOURNEY, RECALIBRATE, ChipGates, ChipNet, Course, Curves, Weights
 from onnxprune.torch.constants import fold_constants
 from onnxprune.torch.deciding import ByBranch, ByUnit, Decision
@@ -32,6 +33,7 @@ from onnxprune.torch.foresight import foresight, write_foresight
 from onnxprune.torch.gates import Gated
 from onnxprune.torch.handover import exported, weights_fit
 from onnxprune.torch.jobs import HANDED, Outcome, Place, ended, fine_tuned, started, trained, write_pruned
+from onnxprune.torch.pulls import PULLS
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.released import ReleasedGates
 from onnxprune.torch.run import Run
@@ -68,6 +70,20 @@ class Slimming:
     pull: str = "constant"
     min_keep: int = 1
     fold: bool = True
+
+    def __post_init__(self) -> None:
+        check("slim", self, _SLIMMING)
+
+
+_SLIMMING: dict[str, Rule] = {
+    "forecaster": one_of(FORECASTERS),
+    "strategy": one_of(STRATEGIES),
+    "strength": POSITIVE,
+    "method": one_of(get_args(Method)),
+    "pull": one_of(PULLS),
+    "min_keep": COUNT,
+    "fold": YES_OR_NO,
+}
 
 
 def slim(task: Task, recipe: Recipe, slimming: Slimming, place: Place) -> Outcome:
@@ -152,6 +168,18 @@ class Chips:
     round_to: int = 1
     min_keep: int = 1
     compat: Literal["released"] | None = None
+
+    def __post_init__(self) -> None:
+        check("chipnet's gates", self, {"lr": or_none(POSITIVE)})
+        check("chipnet's weights", self.weights, dict.fromkeys(("crispness", "budget"), NOT_NEGATIVE))
+        check("chipnet", self, _CHIPS)
+
+
+_CHIPS: dict[str, Rule] = {
+    "round_to": COUNT,
+    "min_keep": COUNT,
+    "compat": or_none(one_of(("released",))),
+}
 
 
 def chip(task: Task, soft: Recipe, fine: Recipe, chips: Chips, place: Place) -> Outcome:

@@ -12,6 +12,21 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from onnxprune.errors import UsageError
+from onnxprune.torch.checking import (
+    COUNT,
+    FROM_ZERO,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    YES_OR_NO,
+    Rule,
+    check,
+    is_list,
+    is_number,
+    one_of,
+    or_none,
+    refused,
+)
 
 Algorithm = Literal["sgd", "adamw"]
 Course = Literal["cosine", "step", "constant"]
@@ -65,11 +80,9 @@ class Recipe:
     device: Device = "auto"
 
     def __post_init__(self) -> None:
-        for name, (expected, holds) in _RULES.items():
-            if not holds(getattr(self, name)):
-                raise _refused(name, getattr(self, name), expected)
+        check("recipe", self, _RULES)
         if self.warmup >= self.epochs:
-            raise _refused("warmup", self.warmup, f"fewer epochs than all {self.epochs}")
+            raise refused("recipe", "warmup", self.warmup, f"fewer epochs than all {self.epochs}")
 
     def to_json(self) -> dict[str, Any]:
         """All fields, as JSON gives them back."""
@@ -89,7 +102,7 @@ class Recipe:
         if "epochs" not in content:
             raise UsageError("recipe: expected the field 'epochs'", "say how long to train")
         milestones = content.get("milestones", Recipe.milestones)
-        return Recipe(**dict(content) | {"milestones": tuple(milestones) if _is_list(milestones) else milestones})
+        return Recipe(**dict(content) | {"milestones": tuple(milestones) if is_list(milestones) else milestones})
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate over `lr` at a step, counted from 0, of an epoch having `steps`."""
@@ -140,62 +153,28 @@ _SCHEDULES: dict[str, Callable[[Recipe, float], float]] = {
 }
 
 
-def _refused(name: str, value: object, expected: str) -> UsageError:
-    return UsageError(f"recipe: {name} is {value!r}, expected {expected}", f"change {name}")
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list | tuple)
-
-
-def _whole(value: object, least: int) -> bool:
-    return type(value) is int and value >= least
-
-
-def _number(value: object, holds: Callable[[float], bool]) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and holds(value)  # type: ignore[arg-type]
-
-
 def _ascending(value: Any) -> bool:
-    inside = _is_list(value) and all(_number(v, lambda v: 0 < v < 1) for v in value)
+    inside = is_list(value) and all(is_number(v, lambda v: 0 < v < 1) for v in value)
     return inside and list(value) == sorted(set(value))
 
 
-Rule = tuple[str, Callable[[Any], bool]]
-
-
-def _one_of(choices: tuple[str, ...]) -> Rule:
-    return f"one of {', '.join(choices)}", lambda v: v in choices
-
-
-def _or_none(rule: Rule) -> Rule:
-    return f"{rule[0]}, or None", lambda v: v is None or rule[1](v)
-
-
-_YES_OR_NO: Rule = ("True or False", lambda v: type(v) is bool)
-_COUNT: Rule = ("a whole number of at least 1", lambda v: _whole(v, 1))
-_FROM_ZERO: Rule = ("a whole number of at least 0", lambda v: _whole(v, 0))
-_POSITIVE: Rule = ("a number above 0", lambda v: _number(v, lambda v: v > 0))
-_NOT_NEGATIVE: Rule = ("a number of at least 0", lambda v: _number(v, lambda v: v >= 0))
-_SHARE: Rule = ("a number from 0 to below 1", lambda v: _number(v, lambda v: 0 <= v < 1))
-
 _RULES: dict[str, Rule] = {
-    "epochs": _COUNT,
-    "batch": _COUNT,
-    "lr": _POSITIVE,
-    "optimizer": _one_of(get_args(Algorithm)),
-    "momentum": _SHARE,
-    "weight_decay": _NOT_NEGATIVE,
-    "decay_norms": _YES_OR_NO,
-    "schedule": _one_of(get_args(Course)),
+    "epochs": COUNT,
+    "batch": COUNT,
+    "lr": POSITIVE,
+    "optimizer": one_of(get_args(Algorithm)),
+    "momentum": SHARE,
+    "weight_decay": NOT_NEGATIVE,
+    "decay_norms": YES_OR_NO,
+    "schedule": one_of(get_args(Course)),
     "milestones": ("ascending shares of the epochs, between 0 and 1", _ascending),
-    "factor": _POSITIVE,
-    "warmup": _NOT_NEGATIVE,
-    "clip": _or_none(_POSITIVE),
-    "amp": _or_none(_one_of(get_args(Precision))),
-    "channels_last": _YES_OR_NO,
-    "ema": _or_none(_SHARE),
-    "seed": _FROM_ZERO,
-    "workers": _FROM_ZERO,
-    "device": _one_of(get_args(Device)),
+    "factor": POSITIVE,
+    "warmup": NOT_NEGATIVE,
+    "clip": or_none(POSITIVE),
+    "amp": or_none(one_of(get_args(Precision))),
+    "channels_last": YES_OR_NO,
+    "ema": or_none(SHARE),
+    "seed": FROM_ZERO,
+    "workers": FROM_ZERO,
+    "device": one_of(get_args(Device)),
 }

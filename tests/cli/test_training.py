@@ -41,6 +41,14 @@ def test_slim_says_how_to_go_on(run, tmp_path):
         (("chipnet", *SHORT), "expected one --target, got 0"),
         (("chipnet", *SHORT, "--target", "macs=0.5", "--target", "params=0.5"), "expected one --target, got 2"),
         (("chipnet", *SHORT, "--target", "macs=2"), "ChipNet: budget macs=2"),
+        (("slim", *SHORT, "--target", "macs=0.5", "--prune-at", "1", "--strength", "nan"), "slim: strength is nan"),
+        (("slim", *SHORT, "--target", "macs=0.5", "--prune-at", "1", "--until", "nan"), "place: until is nan"),
+        (("chipnet", *SHORT, "--target", "macs=nan"), "ChipNet: budget macs=nan"),
+        (("chipnet", *SHORT, "--target", "macs=0.5", "--gate-lr", "0"), "chipnet's gates: lr is 0.0"),
+        (("chipnet", *SHORT, "--target", "macs=0.5", "--gate-lr", "-1"), "chipnet's gates: lr is -1.0"),
+        (("chipnet", *SHORT, "--target", "macs=0.5", "--crispness", "-5"), "chipnet's weights: crispness is -5.0"),
+        (("chipnet", *SHORT, "--target", "macs=0.5", "--budget", "inf"), "chipnet's weights: budget is inf"),
+        (("finetune", *SHORT, "--until", "-1"), "place: until is -1.0"),
         (("finetune", *SHORT, "--task", "missing.py:Task"), "missing.py: no such file"),
         (("finetune", *SHORT, "--mask", "missing.json"), "cannot read the mask"),
         (("finetune", *SHORT, "--weights", "missing.pt"), "missing.pt: no such file"),
@@ -52,6 +60,28 @@ def test_refusals(run, tmp_path, arguments, message):
     result = run(*arguments, "-o", str(tmp_path / "out"))
     assert result.exit_code == 2 and message in result.stderr, result.output
     assert "fix: " in result.stderr and "Traceback" not in result.output
+
+
+OUT_OF_REACH = (*SHORT, "--target", "macs=0.0001")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        (("slim", "--prune-at", "1"), "raise the target"),
+        (("slim", "--prune-at", "1", "--min-keep", "2"), "raise the target, or lower --min-keep"),
+        (
+            ("slim", "--prune-at", "1", "--strategy", "regular"),
+            "raise the target, or take all groups with --strategy slim",
+        ),
+        (("chipnet",), "raise the target"),
+        (("chipnet", "--round-to", "4"), "raise the target, or lower --round-to"),
+    ],
+)
+def test_the_advice_on_a_target_out_of_reach_is_what_the_verb_has(run, tmp_path, arguments, fix):
+    result = run(*arguments, *OUT_OF_REACH, "-o", str(tmp_path / "out"), "--json")
+    told = json.loads(result.stdout)
+    assert result.exit_code == 2 and "no structure meets macs=0.0001" in told["error"] and told["fix"] == fix
 
 
 def test_without_torch_the_fix_is_named(monkeypatch):

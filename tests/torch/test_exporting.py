@@ -180,6 +180,22 @@ def test_an_operator_without_translation_is_named(mode: Mode, operator: str) -> 
         export(Untranslated(), torch.ones(1, 2), mode=mode)
 
 
+@pytest.mark.parametrize("mode", TORCHSCRIPT)
+def test_a_failed_export_leaves_standard_output_alone(mode: Mode, capfd: pytest.CaptureFixture) -> None:
+    own = torch._C._jit_onnx_log
+    with pytest.raises(ModelError, match="cannot be exported"):
+        export(Untranslated(), torch.ones(1, 2), mode=mode)
+    assert capfd.readouterr() == ("", "") and torch._C._jit_onnx_log is own
+
+
+def test_what_forward_prints_is_no_result(capfd: pytest.CaptureFixture) -> None:
+    module = nn.Linear(2, 3)
+    module.register_forward_hook(lambda *_: print("called"))
+    export(module, torch.ones(1, 2))
+    out, err = capfd.readouterr()
+    assert out == "" and "called" in err
+
+
 def test_branches_on_values_are_refused_by_dynamo(capfd: pytest.CaptureFixture) -> None:
     with pytest.raises(ModelError, match=r"data-dependent.*\n.*do not branch on the values of tensors"):
         export(Branching(), torch.ones(1, 2), mode="dynamo")

@@ -307,11 +307,22 @@ class Wrong(Hook):
 def test_what_is_no_number_stops_it_and_the_last_good_checkpoint_stays(
     tmp_path: Path, task: Classify, hooks: list[Hook], what: str
 ) -> None:
-    with pytest.raises(TrainingError, match=f"epoch 2, step {STEPS + 2}: {what}"):
+    with pytest.raises(TrainingError, match=f"epoch 2, step {STEPS + 2}: {what}") as caught:
         train(task, fresh(TASK), recipe(), hooks, folder=tmp_path, save_every=0)
+    assert caught.value.fix.endswith(f"; the last good checkpoint is {tmp_path / LAST}")
     content = checkpoint.read(tmp_path / LAST)
     assert (content["position"]["epoch"], content["position"]["batches"]) == (1, 1)
     assert all(t.isfinite().all() for t in content["model"].values())
+
+
+def test_no_checkpoint_is_named_where_there_is_none(tmp_path: Path) -> None:
+    class Never(Classify):
+        def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+            return super().loss(outputs, targets) * float("nan")
+
+    with pytest.raises(TrainingError, match="epoch 1, step 1: the loss is nan") as caught:
+        train(Never(), fresh(TASK), recipe(), folder=tmp_path)
+    assert caught.value.fix == "lower the learning rate or clip gradients"
 
 
 def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:

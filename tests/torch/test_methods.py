@@ -19,6 +19,7 @@ from onnxprune.ranking import Limits, shares
 from onnxprune.selection import STRATEGIES
 from onnxprune.torch.binding import bind
 from onnxprune.torch.checkpoint import read
+from onnxprune.torch.chipnet import Weights
 from onnxprune.torch.deciding import ByUnit
 from onnxprune.torch.forecast import FORECASTERS, FixedEpoch, ForecastConfidence
 from onnxprune.torch.handover import load_weights
@@ -261,6 +262,52 @@ def test_a_mask_of_branches_makes_the_network_small(layered, tmp_path):
     folder, outcome = layered
     tuned = fine_tune(Digits(), FAST, Place(tmp_path), folder / "mask.json")
     assert tuned.figures["cost"] == outcome.figures["cost"]
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *(({"strength": v}, f"slim: strength is {v}, expected a number above 0") for v in (0, -1, NAN, INFINITE)),
+        ({"forecaster": "oracle"}, "slim: forecaster is 'oracle', expected one of last, "),
+        ({"strategy": "all"}, "slim: strategy is 'all', expected one of uncoupled, "),
+        ({"method": "adam"}, "slim: method is 'adam', expected one of subgradient, proximal"),
+        ({"pull": "early"}, "slim: pull is 'early', expected one of constant, "),
+        ({"min_keep": 0}, "slim: min_keep is 0, expected a whole number of at least 1"),
+        ({"fold": None}, "slim: fold is None, expected True or False"),
+    ],
+)
+def test_what_makes_no_slimming_is_refused(changes, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        Slimming({"macs": 0.5}, FixedEpoch(1), **changes)
+    assert caught.value.fix == f"change {next(iter(changes))}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *(
+            ({"lr": v}, f"chipnet's gates: lr is {v}, expected a number above 0, or None")
+            for v in (0, -1, NAN, INFINITE)
+        ),
+        ({"round_to": 0}, "chipnet: round_to is 0, expected a whole number of at least 1"),
+        ({"min_keep": 1.5}, "chipnet: min_keep is 1.5, expected a whole number of at least 1"),
+        ({"compat": "paper"}, "chipnet: compat is 'paper', expected one of released, or None"),
+        ({"weights": Weights(crispness=-5.0)}, "chipnet's weights: crispness is -5.0, expected a number of at least 0"),
+        ({"weights": Weights(budget=NAN)}, "chipnet's weights: budget is nan, expected a number of at least 0"),
+    ],
+)
+def test_what_makes_no_chips_is_refused(changes, message):
+    with pytest.raises(UsageError, match=message):
+        Chips("macs", 0.5, **changes)
+
+
+@pytest.mark.parametrize("until", [-1, NAN, INFINITE])
+def test_what_is_no_time_is_refused(tmp_path, until):
+    with pytest.raises(UsageError, match=f"place: until is {until}, expected a number of at least 0, or None"):
+        Place(tmp_path, until=until)
 
 
 def test_a_stopped_job_says_so(tmp_path):
