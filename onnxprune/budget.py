@@ -29,6 +29,7 @@ def choose(
     score: str = "l1",
     round_to: int = 1,
     min_keep: int = 1,
+    min_share: float = 0.0,
     exclude: Collection[str] = (),
     factor: Factor = "auto",
     uncoupled_only: bool = False,
@@ -44,6 +45,7 @@ def choose(
         score: `l1`, `l2`, `bn` or `random`.
         round_to: keep multiples of this many units.
         min_keep: keep at least this many units of every group.
+        min_share: and at least this share of them.
         exclude: patterns (`*` and `?`) of groups, tensors or nodes to leave whole.
         factor: which factor of an axis that is a product of groups: `outer` (heads, convolution groups),
             `inner` (head width, channels in a group), `all`, or `auto` (heads, and channels in a group).
@@ -53,11 +55,11 @@ def choose(
     Raises:
         UsageError: an option is out of range, a pattern matches nothing, or no structure meets the target.
     """
-    _check(keep, target, round_to, min_keep)
+    limits = Limits(round_to, min_keep, min_share)
+    _check(keep, target, limits)
     _check_one_of(score, "score", SCORES)
     _check_one_of(factor, "factor", get_args(Factor))
     _check_patterns(analysis, exclude)
-    limits = Limits(round_to, min_keep)
     groups = [g for g in primary_groups(analysis, factor) if not (exclude and _matches(g, exclude))]
     if uncoupled_only:
         free = uncoupled_groups(analysis)
@@ -74,7 +76,8 @@ def choose(
     kept = best_of_each([scores[g.name] for g in groups], [widths[g.name] for g in groups])
     options: dict[str, Any] = {"keep": keep, "target": dict(target or {}) or None, "round_to": round_to}
     options |= {"min_keep": min_keep, "exclude": list(exclude) or None, "factor": factor}
-    options |= {"uncoupled_only": uncoupled_only or None, "fold": bool(analysis.folded) or None}
+    options |= {"min_share": min_share or None, "uncoupled_only": uncoupled_only or None}
+    options |= {"fold": bool(analysis.folded) or None}
     provenance = {"method": score, "seed": seed} | {k: v for k, v in options.items() if v is not None}
     return make_mask(analysis, dict(zip((g.name for g in groups), kept, strict=True)), provenance)
 
@@ -134,12 +137,16 @@ def _ranked_branches(analysis: Analysis, scores: Mapping[str, float]) -> list[Br
     return sorted((own[name] for name in own if name in scores), key=lambda branch: scores[branch.name])
 
 
-def _check(keep: float | None, target: Mapping[Resource, float] | None, step: int, least: int) -> None:
+def _check(keep: float | None, target: Mapping[Resource, float] | None, limits: Limits) -> None:
     if (keep is None) == (not target):
         raise UsageError("give either a share to keep or a target", "for example keep=0.5, or target={'macs': 0.5}")
     check_shares({"keep": keep} if keep is not None else target or {})
-    if step < 1 or least < 1:
-        raise UsageError("round_to and min_keep are at least 1", "leave them out for no constraint")
+    if limits.round_to < 1 or limits.min_keep < 1 or not 0 <= limits.min_share <= 1:
+        raise UsageError(
+            f"round_to and min_keep are at least 1, min_share is from 0 to 1; got {limits.round_to}, "
+            f"{limits.min_keep} and {limits.min_share}",
+            "leave them out for no constraint",
+        )
 
 
 def _check_one_of(value: str, what: str, known: Collection[str]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import floor
+from dataclasses import asdict, dataclass
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -26,19 +26,24 @@ class Limits:
     Attributes:
         round_to: kept units are a multiple of this (groups smaller than it stay whole).
         min_keep: kept units are at least this many.
+        min_share: and at least this share of the group, in [0, 1].
     """
 
     round_to: int = 1
     min_keep: int = 1
+    min_share: float = 0.0
+
+    def least(self, size: int) -> int:
+        """Units of a group that have to stay, before they are rounded."""
+        return min(size, max(1, self.min_keep, ceil(round(self.min_share * size, 6))))
 
     def nearest(self, size: int, wanted: float) -> int:
         """The allowed width nearest to `wanted`; the larger one of two."""
-        if size <= max(self.min_keep, 1) or size < self.round_to:
+        if (least := self.least(size)) == size or size < self.round_to:
             return size
         step = self.round_to
         width = floor(wanted / step + 0.5) * step
-        least = -(-max(self.min_keep, 1) // step) * step
-        return min(max(width, least), size)
+        return min(max(width, -(-least // step) * step), size)
 
     def floor(self, size: int) -> int:
         """The least allowed width."""
@@ -72,7 +77,7 @@ def rank(
     budget = Budget(analysis, groups, scores, target)
     widths = budget.filled(budget.widths(limits, fix or loosened(limits)), limits)
     kept = best_of_each([scores[g.name] for g in groups], [widths[g.name] for g in groups])
-    how = {"target": dict(target), "round_to": limits.round_to, "min_keep": limits.min_keep}
+    how = {"target": dict(target), **{name: value for name, value in asdict(limits).items() if value}}
     return make_mask(analysis, dict(zip(widths, kept, strict=True)), {**(provenance or {}), **how})
 
 
@@ -147,8 +152,8 @@ class Budget:
 
 def loosened(limits: Limits, *further: str) -> str:
     """What helps where no structure meets a target: to raise it, to lower those limits that bind, or further advice."""
-    options = {"--min-keep": limits.min_keep, "--round-to": limits.round_to}
-    binding = " and ".join(name for name, least in options.items() if least > 1)
+    least = {"--min-keep": limits.min_keep - 1, "--min-share": limits.min_share, "--round-to": limits.round_to - 1}
+    binding = " and ".join(name for name, binds in least.items() if binds > 0)
     return ", or ".join(["raise the target", *([f"lower {binding}"] if binding else []), *further])
 
 

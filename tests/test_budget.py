@@ -75,11 +75,12 @@ def test_widths_of_a_share(chain: onnxprune.Analysis, options: dict, kept: tuple
     assert tuple(widths(onnxprune.choose(chain, **options)).values()) == kept
 
 
-@given(st.integers(1, 300), st.floats(0, 1), st.integers(1, 40), st.integers(1, 40))
-def test_widths_are_allowed_and_nearest(size: int, share: float, step: int, least: int) -> None:
+@given(st.integers(1, 300), st.floats(0, 1), st.integers(1, 40), st.integers(1, 40), st.integers(0, 20))
+def test_widths_are_allowed_and_nearest(size: int, share: float, step: int, least: int, twentieths: int) -> None:
     """By trying all widths."""
-    allowed = [w for w in range(1, size + 1) if w >= least and w % step == 0] or [size]
-    width = Limits(step, least).nearest(size, size * share)
+    enough = [w for w in range(1, size + 1) if w >= least and 20 * w >= twentieths * size]
+    allowed = [w for w in enough if w % step == 0] or [size]
+    width = Limits(step, least, twentieths / 20).nearest(size, size * share)
     assert width == size or width in allowed
     assert abs(width - size * share) <= min(abs(w - size * share) for w in allowed) + 1e-9 * size
 

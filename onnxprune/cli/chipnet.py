@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -30,6 +30,7 @@ class Gating:
     budget: float
     round_to: int
     min_keep: int
+    min_share: float
     compat: Literal["released"] | None
 
     def chips(self) -> Chips:
@@ -45,7 +46,8 @@ class Gating:
             raise UsageError(f"expected one --target, got {len(self.target)}", "for example --target macs=0.5")
         [(resource, share)] = self.target.items()
         weights = Weights(self.crispness, self.budget)
-        return Chips(resource, share, weights, self.gate_lr, self.round_to, self.min_keep, self.compat)
+        limits: dict[str, Any] = {"round_to": self.round_to, "min_keep": self.min_keep, "min_share": self.min_share}
+        return Chips(resource, share, weights, self.gate_lr, compat=self.compat, **limits)
 
 
 gating = options.bundled(
@@ -63,6 +65,7 @@ gating = options.bundled(
     training.training("--budget", type=float, default=30.0, help="Weight of the squared distance to the target."),
     options.round_to,
     options.min_keep,
+    options.min_share,
     training.training(
         "--compat",
         type=click.Choice(["released"]),

@@ -64,6 +64,7 @@ class Selection:
     seed: int
     round_to: int
     min_keep: int
+    min_share: float
     exclude: tuple[str, ...]
     factor: Factor
     uncoupled_only: bool
@@ -117,6 +118,10 @@ min_keep = limiting(
     "--min-keep", type=click.IntRange(min=1), default=1, metavar="N", help="Keep at least this many units of a group."
 )
 
+min_share = limiting(
+    "--min-share", type=click.FloatRange(0, 1), default=0.0, metavar="S", help="And at least this share of its units."
+)
+
 selection = bundled(
     "selection",
     Selection,
@@ -139,6 +144,7 @@ selection = bundled(
     ),
     round_to,
     min_keep,
+    min_share,
     limiting(
         "--exclude",
         multiple=True,

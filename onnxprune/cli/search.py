@@ -69,6 +69,7 @@ class Grid:
     alpha: float
     round_to: int
     min_keep: int
+    min_share: float
     score: str
     threads: int
     frontier: int | None
@@ -91,7 +92,7 @@ class Grid:
 
     def scope(self, target: Mapping[str, float], seed: int, compat: Compat | None, table: Path) -> Scope:
         """The library's form of a target; `table` is a file for times."""
-        widths = Widths(self.alpha, Limits(self.round_to, self.min_keep), compat)
+        widths = Widths(self.alpha, Limits(self.round_to, self.min_keep, self.min_share), compat)
         resources: Any = {name: share for name, share in target.items() if name != LATENCY}
         return Scope(widths, resources, self.score, seed, target.get(LATENCY), self.threads, table)
 
@@ -184,6 +185,7 @@ grid = options.bundled(
     choosing("--alpha", type=float, default=1.0, show_default=True, help="The largest share of a group that stays."),
     options.round_to,
     options.min_keep,
+    options.min_share,
     choosing("--score", type=click.Choice(list(SCORES)), default="l1", show_default=True, help="Which units stay."),
     choosing(
         "--threads", type=click.IntRange(0), default=1, help="Of onnxruntime, where latency is measured (0: all)."

@@ -37,6 +37,7 @@ class Sparse:
     trigger: str | None
     forecaster: str
     min_keep: int
+    min_share: float
     fold: bool
 
     def slimming(self, epochs: int) -> Slimming:
@@ -49,7 +50,7 @@ class Sparse:
 
         if not self.target:
             raise UsageError("expected --target, got none", "for example --target macs=0.5")
-        names = ("target", "forecaster", "strategy", "strength", "method", "pull", "min_keep", "fold")
+        names = ("target", "forecaster", "strategy", "strength", "method", "pull", "min_keep", "min_share", "fold")
         given: dict[str, Any] = {name: getattr(self, name) for name in names}
         return Slimming(trigger=self._trigger(epochs), **given)
 
@@ -103,6 +104,7 @@ sparse = options.bundled(
         "with a damped trend.",
     ),
     options.min_keep,
+    options.min_share,
     choosing(
         "--fold/--no-fold",
         default=True,

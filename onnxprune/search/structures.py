@@ -60,10 +60,10 @@ class Widths:
         else:
             wanted = [tenth * size / LEVELS for tenth in tenths]
         found = sorted({limits.nearest(size, width) for width in wanted})
-        if min(limits.min_keep, size) > self.most * size:
+        if (least := limits.least(size)) > max(1, self.most * size):
             raise UsageError(
-                f"group {group.name!r}: at least {limits.min_keep} of its {size} units are to stay, and at most "
-                f"{self.most:g} of them",
+                f"group {group.name!r}: at least {max(limits.min_keep, least)} of its {size} units are to stay, and at "
+                f"most {self.most:g} of them",
                 "lower the least width, or raise the largest share",
             )
         return tuple(found)

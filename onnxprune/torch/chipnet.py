@@ -225,8 +225,7 @@ class ChipNet(Hook):
 
     def settings(self) -> dict[str, Any]:
         """The budget, the weights and the curves' pace."""
-        budget, limits = self.budget, self.budget.limits
-        how = {"budget": {budget.resource: budget.target}, "round_to": limits.round_to, "min_keep": limits.min_keep}
+        how = {"budget": {self.budget.resource: self.budget.target}, **asdict(self.budget.limits)}
         gates = {"gates": type(self.network).__name__, "lr": self.lr, "stage": self.stage}
         return how | gates | asdict(self.weights) | {"recalibrate": self.recalibrate}
 

@@ -23,7 +23,7 @@ from onnxprune.resources import Resource
 from onnxprune.selection import STRATEGIES
 from onnxprune.torch import plots
 from onnxprune.torch.binding import Binding
-from onnxprune.torch.checking import COUNT, NOT_NEGATIVE, POSITIVE, YES_OR_NO, Rule, check, one_of, or_none
+from onnxprune.torch.checking import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, YES_OR_NO, Rule, check, one_of, or_none
 from onnxprune.torch.chipnet import EPOCHS, FASTEST, JOURNEY, RECALIBRATE, ChipGates, ChipNet, Course, Curves, Weights
 from onnxprune.torch.constants import fold_constants
 from onnxprune.torch.deciding import ByBranch, ByUnit, Decision
@@ -56,7 +56,7 @@ class Slimming:
         forecaster: one of `FORECASTERS`: what the scales are taken to be in the end.
         strategy: one of `STRATEGIES`.
         strength, method, pull: see `Sparsity`.
-        min_keep: units that stay in every group; dropped branches take their groups along.
+        min_keep, min_share: units that stay in every group; dropped branches take their groups along.
         fold: let what removed channels still emit, once their scales are zero, be emitted by one that stays (see
             `constants`).
     """
@@ -69,12 +69,14 @@ class Slimming:
     method: Method = "subgradient"
     pull: str = "constant"
     min_keep: int = 1
+    min_share: float = 0.0
     fold: bool = True
 
     def __post_init__(self) -> None:
         check("slim", self, _SLIMMING)
 
 
+_DECIDING = ("strategy", "min_keep", "min_share", "fold")
 _SLIMMING: dict[str, Rule] = {
     "forecaster": one_of(FORECASTERS),
     "strategy": one_of(STRATEGIES),
@@ -82,6 +84,7 @@ _SLIMMING: dict[str, Rule] = {
     "method": one_of(get_args(Method)),
     "pull": one_of(PULLS),
     "min_keep": COUNT,
+    "min_share": SHARE,
     "fold": YES_OR_NO,
 }
 
@@ -128,7 +131,7 @@ def slim(task: Task, recipe: Recipe, slimming: Slimming, place: Place) -> Outcom
         decide=decide,
         read=decision.read,
         removed=decision.removed,
-        how={"target": dict(slimming.target), **{k: getattr(slimming, k) for k in ("strategy", "min_keep", "fold")}},
+        how={"target": dict(slimming.target), **{name: getattr(slimming, name) for name in _DECIDING}},
     )
     run = trained(task, network, recipe, [sparsity, prune], place, place.folder)
     outcome = ended(run, place.folder)
@@ -144,7 +147,7 @@ def _decision(network: nn.Module, binding: Binding, scales: Scales, slimming: Sl
         # What the module cannot lose is known before the training.
         ends = BranchScales(network, binding, scales, droppable(network, binding))
         return ByBranch(binding.analysis, ends, slimming.target, how)
-    limits = Limits(strategy.round_to, slimming.min_keep)
+    limits = Limits(strategy.round_to, slimming.min_keep, slimming.min_share)
     return ByUnit(binding.analysis, scales, slimming.target, limits, how)
 
 
@@ -156,7 +159,7 @@ class Chips:
         resource, target: the budget.
         weights: of the loss terms.
         lr: of the gates; by default the recipe's, or as much more as takes psi as far as published (`JOURNEY`).
-        round_to, min_keep: of every group's width.
+        round_to, min_keep, min_share: of every group's width; not with `compat`.
         compat: "released" for gates, budget and threshold as in the released code (see `released`), which are not
             what physically stays; the mask is proven all the same.
     """
@@ -167,17 +170,29 @@ class Chips:
     lr: float | None = None
     round_to: int = 1
     min_keep: int = 1
+    min_share: float = 0.0
     compat: Literal["released"] | None = None
 
     def __post_init__(self) -> None:
         check("chipnet's gates", self, {"lr": or_none(POSITIVE)})
         check("chipnet's weights", self.weights, dict.fromkeys(("crispness", "budget"), NOT_NEGATIVE))
         check("chipnet", self, _CHIPS)
+        if self.compat and self.limits != Limits():
+            raise UsageError(
+                "chipnet: the released code's threshold knows no limits of widths",
+                "leave out round_to, min_keep and min_share, or compat",
+            )
+
+    @property
+    def limits(self) -> Limits:
+        """What every width must satisfy."""
+        return Limits(self.round_to, self.min_keep, self.min_share)
 
 
 _CHIPS: dict[str, Rule] = {
     "round_to": COUNT,
     "min_keep": COUNT,
+    "min_share": SHARE,
     "compat": or_none(one_of(("released",))),
 }
 
@@ -199,7 +214,7 @@ def chip(task: Task, soft: Recipe, fine: Recipe, chips: Chips, place: Place) -> 
         chips.resource,
         chips.target,
         chips.weights,
-        Limits(chips.round_to, chips.min_keep),
+        chips.limits,
         chips.lr or max(soft.lr, min(FASTEST, JOURNEY / steps)),
         stage=None if soft.epochs >= EPOCHS else max(1, steps // EPOCHS),
         recalibrate=0 if chips.compat else RECALIBRATE,

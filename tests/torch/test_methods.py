@@ -109,6 +109,19 @@ def test_the_dense_file_is_the_network_before_anything_was_folded(slimmed):
         assert score == pytest.approx(pruned[f"validation {when}"], abs=2 / len(data)), name
 
 
+def test_a_share_of_every_group_stays(tmp_path):
+    how = Slimming({"macs": 0.5}, FixedEpoch(1), strength=1e-3, min_share=0.4)
+    slim(Digits(), FAST, how, Place(tmp_path))
+    mask = read_mask(tmp_path / "mask.json")
+    shares_left = [g.kept.mean() for g in mask.groups if g.removed]
+    assert shares_left and min(shares_left) >= 0.4
+
+
+def test_the_released_threshold_has_no_limits():
+    with pytest.raises(UsageError, match="knows no limits of widths"):
+        Chips("macs", 0.5, round_to=8, compat="released")
+
+
 def test_multiples_are_multiples(tmp_path):
     how = Slimming({"macs": 0.8}, FixedEpoch(1), strategy="regular", strength=1e-3)
     slim(Digits(), FAST, how, Place(tmp_path))
