@@ -21,7 +21,7 @@ from benchmarks.common import BUILD
 from benchmarks.record import ROOT, Column, Row, print_table
 from models.cifar10_input import network_input
 from onnxprune.analysis import Analysis
-from onnxprune.latency import Comparison, Plan, compare
+from onnxprune.latency import Comparison, Plan, Setting, compare
 from onnxprune.report import Accuracy, Report, render, report_on
 
 ZOO = ROOT / "models" / "zoo"
@@ -123,7 +123,8 @@ def run(args: argparse.Namespace, sample: Sample) -> list[Row]:
     analysis = onnxprune.analyze(model, sizes=SIZES)
     paths = {name: args.out / f"{NAME}-{name}.onnx" for name in SETTINGS}
     reports = {name: prune(analysis, options, paths[name]) for name, options in SETTINGS.items()}
-    timing = compare([model, *map(onnxprune.load, paths.values())], Plan(seconds=args.seconds, threads=1, sizes=SIZES))
+    plan = Plan(seconds=args.seconds, setting=Setting(threads=1), sizes=SIZES)
+    timing = compare([model, *map(onnxprune.load, paths.values())], plan)
     before = sample.accuracy(source)
     full = {name: measured(r, paths[name], sample, before, timing) for name, r in reports.items()}
     for name, report in full.items():

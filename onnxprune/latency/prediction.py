@@ -18,6 +18,7 @@ from onnxprune.errors import ModelError
 from onnxprune.forms import Atom
 from onnxprune.graph import Model
 from onnxprune.latency.paired import Plan, compare
+from onnxprune.latency.runtimes import Setting
 from onnxprune.latency.segments import Cutter, Segment, find_segments
 from onnxprune.latency.table import Table, kernel_seconds
 from onnxprune.mask import make_mask
@@ -56,7 +57,7 @@ class Latency:
 
     def measured(self, units: Units) -> float:
         """The same, timed: the median of the ratios of whole models that take turns."""
-        plan = Plan(seconds=CALIBRATION, threads=self.threads, sizes=self.analysis.sizes)
+        plan = Plan(seconds=CALIBRATION, setting=Setting(threads=self.threads), sizes=self.analysis.sizes)
         return compare([self.analysis.original, self._pruned(units)], plan).models[1].ratio.median
 
     def _fixed(self) -> float:

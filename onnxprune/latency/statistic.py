@@ -1,4 +1,4 @@
-"""Medians and how far they can be trusted."""
+"""Quantiles and how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ BLOCK = 1 << 20  # samples
 
 @dataclass(frozen=True)
 class Interval:
-    """A median and the ends of its 95% confidence interval, in the unit of what was measured."""
+    """An estimate, mostly a median, and the ends of its 95% confidence interval, in the unit of what was measured."""
 
     median: float
     low: float
     high: float
+
+    @property
+    def half_width(self) -> float:
+        """By how much it may be wrong."""
+        return (self.high - self.low) / 2
 
 
 def median_interval(samples: np.ndarray, seed: int = 0) -> Interval:
@@ -27,10 +32,19 @@ def median_interval(samples: np.ndarray, seed: int = 0) -> Interval:
     >>> median_interval(np.array([1.0, 1.0, 1.0]))
     Interval(median=1.0, low=1.0, high=1.0)
     """
+    return quantile_interval(samples, 0.5, seed)
+
+
+def quantile_interval(samples: np.ndarray, share: float, seed: int = 0) -> Interval:
+    """The quantile below which `share` of the samples lie, likewise."""
     chance = np.random.default_rng(seed)
-    medians = [m for n in _blocks(len(samples)) for m in np.median(chance.choice(samples, (n, len(samples))), axis=1)]
-    low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(np.median(samples)), float(low), float(high))
+    found = [
+        quantile
+        for n in _blocks(len(samples))
+        for quantile in np.quantile(chance.choice(samples, (n, len(samples))), share, axis=1)
+    ]
+    low, high = np.quantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(np.quantile(samples, share)), float(low), float(high))
 
 
 def _blocks(size: int) -> Iterator[int]:

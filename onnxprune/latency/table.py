@@ -16,7 +16,8 @@ from onnxprune.errors import ModelError, UsageError
 from onnxprune.execution import random_inputs
 from onnxprune.external import write_all
 from onnxprune.graph import Model
-from onnxprune.latency.session import does_not_run, open_session
+from onnxprune.latency.runtimes import Setting
+from onnxprune.latency.runtimes.ort_cpu import ORT_CPU
 from onnxprune.saving import writing
 
 FORMAT, VERSION = "onnxprune-latency", 1
@@ -84,15 +85,13 @@ def kernel_seconds(model: Model, threads: int) -> float:
         ModelError: it does not run.
     """
     with TemporaryDirectory() as folder:
-        session = open_session(model, threads, Path(folder) / "profile")
-        feeds, runs, end = random_inputs(model, 0), 0, time.perf_counter() + SECONDS
-        try:
-            while runs < WARM_UP + LEAST or time.perf_counter() < end:
-                session.run(None, feeds)
-                runs += 1
-        except Exception as error:  # onnxruntime raises types of its own, none of them public
-            raise does_not_run(model, error) from error
-        events = json.loads(Path(session.end_profiling()).read_text())
+        setting = Setting(threads=threads, profile=Path(folder) / "profile")
+        session = ORT_CPU.prepare(model, random_inputs(model, 0), setting)
+        runs, end = 1, time.perf_counter() + SECONDS
+        while runs < WARM_UP + LEAST or time.perf_counter() < end:
+            session.run()
+            runs += 1
+        events = json.loads(Path(session.profile).read_text())
     return _median_run(events, runs)
 
 

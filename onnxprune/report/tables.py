@@ -22,6 +22,8 @@ def report_tables(report: Report) -> Iterator[Table]:
         yield certificate_table(report.certificate)
     if report.timing:
         yield timing_table(report.timing)
+        yield tails_table(report.timing)
+        yield machine_table(report.timing)
         yield compared_table(report.timing)
     yield widths_table(report.widths)
     yield frozen_table(report.frozen)
@@ -85,7 +87,9 @@ def certificate_table(certificate: Certificate) -> Table:
 def timing_table(comparison: Comparison) -> Table:
     """Models timed side by side."""
     threads = comparison.threads or "default"
-    note = f"{comparison.rounds} rounds, threads: {threads}, {comparison.runtime}; medians with bootstrap intervals."
+    note = f"{comparison.rounds} rounds, threads: {threads}, {comparison.runtime}; medians with bootstrap intervals. "
+    floor = comparison.floor
+    note += f"The first model by itself: {floor.median:.3f} ({floor.low:.3f} to {floor.high:.3f})."
     if comparison.noisy:
         note += " Noisy: times are spread by more than 10%; close other programs, or measure longer."
     interval = number("95% interval")
@@ -97,6 +101,31 @@ def _timing_row(t: Timing) -> tuple[str, ...]:
     low, high = 1e3 * t.seconds.low, 1e3 * t.seconds.high
     ratio = (f"{t.ratio.median:.3f}", f"{t.ratio.low:.3f} to {t.ratio.high:.3f}")
     return (t.name, f"{1e3 * t.seconds.median:.4g} ms", f"{low:.4g} to {high:.4g}", *ratio)
+
+
+def tails_table(comparison: Comparison) -> Table:
+    """How long the slower runs take, and what comes before the first."""
+    rows = [
+        (
+            t.name,
+            *(f"{1e3 * interval.median:.4g}" for interval in t.percentiles.values()),
+            f"{1e3 * t.slowest:.4g}",
+            f"{1e3 * t.build:.4g}",
+            f"{1e3 * t.first:.4g}",
+            ", ".join(f"{count} {name.removesuffix('ExecutionProvider')}" for name, count in t.placement.items()),
+        )
+        for t in comparison.models
+    ]
+    tails = [number(label) for label in comparison.models[0].percentiles]
+    columns = [text("model"), *tails, number("longest"), number("build"), number("first run"), text("nodes on")]
+    return table("Tails and starts (ms)", columns, rows)
+
+
+def machine_table(comparison: Comparison) -> Table:
+    """What the machine did meanwhile, and how it was measured."""
+    how = {"stopped": comparison.stopped, "warm-up rounds": comparison.warm_up, "seed of the input": comparison.seed}
+    unknown = {name: "not told" if value is None else value for name, value in comparison.machine.items()}
+    return facts_table("Measurement", {**how, **{name.replace("_", " "): value for name, value in unknown.items()}})
 
 
 def compared_table(comparison: Comparison) -> Table:

@@ -11,12 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
 from onnxprune.errors import ModelError, UsageError
-from onnxprune.latency import Plan, compare
+from onnxprune.latency import Plan, Setting, compare
 from onnxprune.latency.disk import disk_bytes, model_files
-from onnxprune.latency.paired import MIN_ROUNDS, _measure, _names
+from onnxprune.latency.paired import MIN_ROUNDS, MOST_WARM_UP, WINDOW, _measure, _names
 from onnxprune.latency.statistic import median_interval, spread
 
-QUICK = Plan(rounds=4, warm_up=1, threads=1)
+QUICK = Plan(rounds=4, warm_up=1, setting=Setting(threads=1))
 
 
 def perceptron(width: int, inputs: int = 64, outputs: int = 4) -> onnx.ModelProto:
@@ -110,21 +110,60 @@ def test_a_model_that_does_not_run_is_refused(tmp_path, model):
 def test_models_take_turns_in_alternating_order():
     order: list[str] = []
     runs = [lambda: order.append("a"), lambda: order.append("b"), lambda: order.append("c")]
-    times = _measure(runs, Plan(rounds=3, warm_up=1), lambda share: None)
+    times, warm_up, why = _measure(runs, Plan(rounds=3, warm_up=1), lambda share: None)
     assert "".join(order) == "abc" + "abc" + "cba" + "abc"
     assert times.shape == (3, 3) and (times > 0).all()
+    assert (warm_up, why) == (1, "after 3 rounds")
 
 
 def test_times_belong_to_their_models():
-    times = _measure([lambda: None, lambda: time.sleep(0.002)], Plan(rounds=4, warm_up=0), lambda share: None)
+    times, *_ = _measure([lambda: None, lambda: time.sleep(0.002)], Plan(rounds=4, warm_up=0), lambda share: None)
     assert (times[:, 1] > 0.002).all() and (times[:, 0] < 0.002).all()
 
 
 def test_time_is_a_budget_and_a_few_rounds_the_least():
     start = time.perf_counter()
-    times = _measure([lambda: time.sleep(0.001)], Plan(seconds=0.2, warm_up=0), lambda share: None)
+    times, _, why = _measure([lambda: time.sleep(0.001)], Plan(seconds=0.2, warm_up=0), lambda share: None)
+    assert why == "after 0.2 s"
     assert len(times) > MIN_ROUNDS and 0.2 <= time.perf_counter() - start < 2
-    assert len(_measure([lambda: None], Plan(seconds=0, warm_up=0), lambda share: None)) == MIN_ROUNDS
+    assert len(_measure([lambda: None], Plan(seconds=0, warm_up=0), lambda share: None)[0]) == MIN_ROUNDS
+
+
+def test_it_ends_when_the_ratios_are_known_well_enough():
+    runs = [lambda: time.sleep(0.001), lambda: time.sleep(0.002)]
+    rough, *_ = _measure(runs, Plan(seconds=5, tolerance=0.2, warm_up=0), lambda share: None)
+    fine, _, why = _measure(runs, Plan(seconds=5, tolerance=0.02, warm_up=0), lambda share: None)
+    assert MIN_ROUNDS <= len(rough) <= len(fine) < 1000
+    assert why == "all ratios are known to within 0.02"
+    assert median_interval(fine[:, 1] / fine[:, 0]).half_width <= 0.02
+
+
+def test_it_warms_up_until_the_times_settle():
+    calls = iter(range(1000))
+    slower_first = lambda: time.sleep(0.02 if next(calls) < 6 else 0.002)  # noqa: E731
+    _, warm_up, _ = _measure([slower_first], Plan(rounds=1), lambda share: None)
+    assert 10 < warm_up < MOST_WARM_UP
+    noise = np.random.default_rng(0)
+    _, warm_up, _ = _measure([lambda: time.sleep(noise.choice([0, 0.003]))], Plan(rounds=1), lambda share: None)
+    assert 2 * WINDOW <= warm_up <= MOST_WARM_UP
+
+
+def test_the_first_model_takes_part_twice(model):
+    a, b = model("a.onnx", width=512), model("b.onnx", width=64)
+    found = compare([a, b], replace(QUICK, rounds=50, sizes={"batch": 64}))
+    assert 0.5 < found.floor.low <= found.floor.median <= found.floor.high < 2
+    assert len(found.models) == 2
+
+
+def test_what_comes_with_the_times(model):
+    found = compare([model("a.onnx", width=64), model("b.onnx", width=9)], replace(QUICK, rounds=20))
+    for timing in found.models:
+        tails = [timing.seconds.median, *(timing.percentiles[p].median for p in ("p90", "p95", "p99")), timing.slowest]
+        assert tails == sorted(tails)
+        assert timing.build > 0 and timing.first > 0
+        assert timing.placement == {"CPUExecutionProvider": sum(timing.placement.values())}
+    assert found.machine.keys() >= {"clock_mhz", "clocks", "temperature_c", "affinity"}
+    assert found.stopped == "after 20 rounds" and found.runtime.startswith("onnxruntime")
 
 
 @pytest.mark.parametrize("plan", [Plan(rounds=8), Plan(seconds=0.05)])

@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 
 from onnxprune.errors import OutputError, UsageError
-from onnxprune.latency import Comparison, Interval, Timing
 from onnxprune.report import (
     Accuracy,
     Figures,
@@ -30,6 +29,7 @@ from onnxprune.report.markup import Markup, element, join
 from onnxprune.report.tables import report_tables, widths_table
 from onnxprune.report.terminal import plain, terminal_table
 from onnxprune.verify import Certificate
+from tests.timings import comparison, timing
 
 NASTY = '<b>&"layer|1"</b>[red]`x`\n\x1b[31m'
 
@@ -48,7 +48,7 @@ CERTIFICATE = Certificate(
     mask="c" * 64,
     runtime="onnxruntime 1.0",
 )
-TIMING = Timing("a.onnx", Interval(0.002, 0.001, 0.003), Interval(1.0, 1.0, 1.0), 0.2, 100, 2000, 400, 0.0)
+TIMING = timing("a.onnx", 0.002, 1.0, 0.003, 0.004, spread=0.2)
 REPORT = Report(
     model="model.onnx",
     output="small.onnx",
@@ -59,7 +59,7 @@ REPORT = Report(
     method={"method": "l1", "target": {"macs": 0.5}},
     certificate=CERTIFICATE,
     accuracy=Accuracy("top-1", 0.91, 0.42, 1000),
-    timing=Comparison((TIMING, replace(TIMING, name="b.onnx", difference=None)), 11, 3, 0, 0, {}, "onnxruntime 1.0"),
+    timing=comparison(TIMING, replace(TIMING, name="b.onnx", difference=None)),
     environment={"python": "3.11"},
 )
 BARE = replace(REPORT, certificate=None, accuracy=None, timing=None, widths=(), frozen=())

@@ -1,0 +1,26 @@
+"""Runtimes by name."""
+
+from __future__ import annotations
+
+from onnxprune.errors import UsageError
+from onnxprune.latency.runtimes.base import Facts, Missing, Prepared, Runtime, Setting
+from onnxprune.latency.runtimes.openvino import OPENVINO
+from onnxprune.latency.runtimes.ort_cpu import ORT_CPU
+from onnxprune.latency.runtimes.ort_cuda import ORT_CUDA
+from onnxprune.latency.runtimes.ort_tensorrt import ORT_TENSORRT
+
+RUNTIMES: dict[str, Runtime] = {r.name: r for r in (ORT_CPU, ORT_CUDA, ORT_TENSORRT, OPENVINO)}
+
+
+def runtime(name: str) -> Runtime:
+    """The runtime of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in RUNTIMES:
+        raise UsageError(f"unknown runtime {name!r}", f"choose from: {', '.join(RUNTIMES)}")
+    return RUNTIMES[name]
+
+
+__all__ = ["RUNTIMES", "Facts", "Missing", "Prepared", "Runtime", "Setting", "runtime"]

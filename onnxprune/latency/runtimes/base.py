@@ -1,0 +1,116 @@
+"""What a runtime is to those who measure: it prepares a model, which then runs, one inference at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from onnxprune.errors import ModelError, UsageError
+from onnxprune.execution import Feeds, Outputs
+from onnxprune.graph import Model
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How models are to run.
+
+    Attributes:
+        threads: of an operator on the CPU; 0 leaves it to the runtime.
+        device: number of the GPU.
+        tf32: let a GPU multiply single precision in TF32.
+        nhwc: let a GPU compute convolutions with channels last.
+        search: let cuDNN try all of its convolutions.
+        graph: replay a recorded CUDA graph instead of launching operators.
+        binding: keep inputs and outputs on the device, so that copies are not timed.
+        precision: of TensorRT's engine.
+        cache: folder for engines and timings of TensorRT, or None.
+        fallback: let operators that a runtime lacks run on the CPU.
+        profile: the beginning of the path of onnxruntime's profile, or None.
+    """
+
+    threads: int = 0
+    device: int = 0
+    tf32: bool = False
+    nhwc: bool = False
+    search: bool = True
+    graph: bool = False
+    binding: bool = True
+    precision: str = "fp32"
+    cache: Path | None = None
+    fallback: bool = False
+    profile: Path | None = None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why a runtime cannot be used here, and what would help."""
+
+    why: str
+    fix: str
+
+    def error(self, name: str) -> UsageError:
+        """As an error."""
+        return UsageError(f"runtime {name!r}: {self.why}", self.fix)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a prepared model.
+
+    Attributes:
+        placement: nodes by the provider that runs them, as the runtime counts them after its optimisations; empty
+            where it does not tell.
+        build: seconds until it could run.
+        first: seconds of the first run.
+        options: as the runtime has them.
+    """
+
+    placement: Mapping[str, int]
+    build: float
+    first: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Prepared(Protocol):
+    """A model that is ready to run on its inputs."""
+
+    @property
+    def facts(self) -> Facts:
+        """How it was prepared."""
+
+    def run(self) -> None:
+        """One inference, to its end."""
+
+    def outputs(self) -> Outputs:
+        """What the last run gave."""
+
+
+class Runtime(Protocol):
+    """Runs models."""
+
+    @property
+    def name(self) -> str:
+        """As it is asked for."""
+
+    @property
+    def version(self) -> str:
+        """Of what is installed; empty for none."""
+
+    def missing(self) -> Missing | None:
+        """Why it cannot be used here; None if it can."""
+
+    def prepare(self, model: Model, feeds: Feeds, setting: Setting) -> Prepared:
+        """Load a model and run it once.
+
+        Raises:
+            UsageError: the runtime cannot be used here, or not with this setting.
+            ModelError: it cannot run the model, or would run a part of it elsewhere.
+        """
+
+
+def does_not_run(model: Model, runtime: str, error: Exception) -> ModelError:
+    """The error for a model that a runtime refuses."""
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ModelError(f"{model.path or 'the model'} does not run in {runtime}: {line}", "give --size, or export again")

@@ -1,0 +1,112 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from onnxprune.errors import OnnxPruneError, UsageError
+from onnxprune.execution import Feeds, Outputs, runnable
+from onnxprune.graph import Model
+from onnxprune.latency.runtimes.base import Facts, Missing, Setting, does_not_run
+
+PRECISIONS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+"""It would take bfloat16 by itself where the CPU has it, and time another model than was asked about."""
+
+
+class OpenVino:
+    """Compiled models of OpenVINO."""
+
+    name = "openvino"
+
+    @property
+    def version(self) -> str:
+        """Of the installed package; empty for none."""
+        try:
+            return f"openvino {metadata.version('openvino')}"
+        except metadata.PackageNotFoundError:
+            return ""
+
+    def missing(self) -> Missing | None:
+        """Whether the package is missing."""
+        return None if self.version else Missing("openvino is not installed", "pip install 'onnxprune[openvino]'")
+
+    def prepare(self, model: Model, feeds: Feeds, setting: Setting) -> Request:
+        """A compiled model that has run once.
+
+        Raises:
+            UsageError: OpenVINO is not installed, or does not know the precision.
+            ModelError: it cannot run the model.
+        """
+        if missing := self.missing():
+            raise missing.error(self.name)
+        if setting.precision not in PRECISIONS:
+            raise UsageError(
+                f"runtime {self.name!r}: precision {setting.precision!r}", f"choose from: {', '.join(PRECISIONS)}"
+            )
+        import openvino
+
+        start = time.perf_counter()
+        options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": PRECISIONS[setting.precision],
+        }
+        if setting.threads:
+            options["INFERENCE_NUM_THREADS"] = setting.threads
+        try:
+            core = openvino.Core()
+            with _file(model) as path:
+                network = core.read_model(path)
+            network.reshape({name: list(array.shape) for name, array in feeds.items()})
+            compiled = core.compile_model(network, "CPU", options)
+            built = time.perf_counter()
+            request = Request(compiled, feeds)
+            request.run()
+        except OnnxPruneError:
+            raise
+        except Exception as error:  # OpenVINO raises RuntimeError and what its bindings make of C++'s
+            raise does_not_run(model, "OpenVINO", error) from error
+        places = {"CPU": len(compiled.get_runtime_model().get_ops())}
+        request.facts = Facts(places, built - start, time.perf_counter() - built, options)
+        return request
+
+
+class Request:
+    """A compiled model and its inputs.
+
+    Attributes:
+        facts: how it was prepared.
+    """
+
+    facts: Facts
+
+    def __init__(self, compiled: Any, feeds: Feeds):
+        self._compiled, self._feeds = compiled, feeds
+        self._request = compiled.create_infer_request()
+
+    def run(self) -> None:
+        """One inference, to its end."""
+        self._request.infer(self._feeds, share_inputs=True, share_outputs=True)
+
+    def outputs(self) -> Outputs:
+        """What the last run gave."""
+        return [self._request.get_output_tensor(k).data.copy() for k in range(len(self._compiled.outputs))]
+
+
+@contextmanager
+def _file(model: Model) -> Iterator[str]:
+    """The model as a file, which OpenVINO reads."""
+    with runnable(model) as source, TemporaryDirectory() as folder:
+        if isinstance(source, bytes):
+            path = Path(folder) / "model.onnx"
+            path.write_bytes(source)
+            source = str(path)
+        yield source
+
+
+OPENVINO = OpenVino()

@@ -1,0 +1,5 @@
+"""onnxruntime on the CPU."""
+
+from onnxprune.latency.runtimes.sessions import CPU, Provider
+
+ORT_CPU = Provider("cpu", CPU)
