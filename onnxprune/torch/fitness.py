@@ -21,7 +21,8 @@ from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.run import autocast, device
 from onnxprune.torch.sampling import Loading, Sampling, in_order, size_of
 from onnxprune.torch.shrinking import shrink, smaller_copy
-from onnxprune.torch.task import Task, load_task
+from onnxprune.torch.task import Task, guarded, load_task, several
+from onnxprune.torch.usercode import called
 
 IMAGES, CALIBRATION = 1_000, 256
 """Validation samples that are looked at, and training samples that statistics are measured on."""
@@ -70,11 +71,11 @@ class Recalibrated:
         images: int = IMAGES,
         calibration: int = CALIBRATION,
     ):
-        self.task, self.binding, self.recipe, self.device = task, binding, recipe, device(recipe)
+        self.task, self.binding, self.recipe, self.device = guarded(task), binding, recipe, device(recipe)
         self.network = copy.deepcopy(network).to(self.device)
         if recipe.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._loading = Loading(0, self.device, recipe.channels_last)
+        self._loading = Loading(0, self.device, recipe.channels_last, several(self.task))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self._validation = self._batches("validation", images, recipe)
@@ -107,13 +108,13 @@ class Recalibrated:
         metric = self.task.metric()
         with evaluation(network), autocast(self.recipe, self.device):
             for inputs, targets in self._validation:
-                metric.update(network(inputs), targets)
+                metric.update(called(network, inputs), targets)
         return float(metric.compute())
 
     def _batches(self, split: Any, count: int, recipe: Recipe) -> list[tuple[Any, Any]]:
         """Batches of the first samples of a permutation, kept: they are used for every structure."""
         data = self.task.data(split)
-        order = Sampling(size_of(data), 1, recipe.seed).order(0)[:count].tolist()
+        order = Sampling(size_of(data, split), 1, recipe.seed).order(0)[:count].tolist()
         batches = (
             batch._replace(indices=[order[k] for k in batch.indices]) for batch in in_order(len(order), recipe.batch)
         )

@@ -20,10 +20,10 @@ from onnxprune.torch.checking import NOT_NEGATIVE, check, or_none
 from onnxprune.torch.handover import HandOver, export_trained, hand_over, load_weights
 from onnxprune.torch.hooks import Hook
 from onnxprune.torch.loop import train
-from onnxprune.torch.recipe import Recipe
+from onnxprune.torch.recipe import Recipe, require_trainable
 from onnxprune.torch.run import Run
 from onnxprune.torch.shrinking import shrink
-from onnxprune.torch.task import Task
+from onnxprune.torch.task import Task, guarded
 
 OUTCOME, HANDED = "outcome.json", "pruned.json"
 
@@ -62,17 +62,29 @@ class Outcome:
 
 
 def started(task: Task, recipe: Recipe, place: Place) -> tuple[nn.Module, Binding]:
-    """The network as it begins, and its binding."""
+    """The network as it begins, and its binding.
+
+    Raises:
+        UsageError: the task fails, or its network has nothing to train; the weights are not as they should be.
+        ModelError: the network cannot be exported.
+    """
+    task = guarded(task)
     torch.manual_seed(recipe.seed)
     network = task.model()
+    require_trainable(network)
     if place.weights is not None:
         load_weights(network, place.weights)
     return network, bind(network, task.example())
 
 
 def trained(task: Task, network: nn.Module, recipe: Recipe, hooks: list[Hook], place: Place, folder: Path) -> Run:
-    """Train in a folder of the place, for as long as it says."""
-    return train(task, network, recipe, hooks, folder=folder, resume=place.resume, until=place.until)
+    """Train in a folder of the place, for as long as it says.
+
+    Raises:
+        UsageError: see `train`; the test split is empty, which would be noticed at the very end.
+    """
+    options: dict[str, Any] = {"folder": folder, "resume": place.resume, "until": place.until}
+    return train(task, network, recipe, hooks, splits=("validation", "test"), **options)
 
 
 def fine_tuned(

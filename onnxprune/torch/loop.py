@@ -22,7 +22,7 @@ from onnxprune.torch.progress import Show, bar
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.run import Run, device, processes
 from onnxprune.torch.sampling import mix, seed_all
-from onnxprune.torch.task import Task
+from onnxprune.torch.task import Split, Task
 
 LAST, BEST = "last.pt", "best.pt"
 _LONGEST_WAIT = timedelta(hours=6)  # of other processes for the first one's evaluation
@@ -38,6 +38,7 @@ def train(
     resume: bool = False,
     until: float | None = None,
     save_every: float = 60.0,
+    splits: Sequence[Split] = ("validation",),
 ) -> Run:
     """Train a network, or go on with it; on the CPU a training that was killed and resumed gives the same bits.
 
@@ -54,9 +55,11 @@ def train(
         resume: go on from the folder's checkpoint, if it has one.
         until: seconds after which to stop after a step, with a checkpoint.
         save_every: seconds between checkpoints inside an epoch; there is one after every epoch, too.
+        splits: that will be evaluated, now or by the caller: those must not be empty.
 
     Raises:
-        UsageError: recipe, task or checkpoint do not fit; the folder has a checkpoint that is not to be resumed.
+        UsageError: recipe, task or checkpoint do not fit; the folder has a checkpoint that is not to be resumed; a
+            split is empty; nothing of the network is trainable; a method of the task, its network or data fail.
         TrainingError: the loss or a parameter is not finite, or the checkpoint is damaged.
         OutputError: the folder cannot be written to.
     """
@@ -66,6 +69,8 @@ def train(
     seed_all(mix("process", recipe.seed, processes()[0]))
     run = Run(task, network, recipe, [group for hook in hooks for group in hook.parameter_groups()])
     _refuse_wrong_gradients(run)
+    for split in splits if run.rank == 0 else ():  # the process that evaluates
+        run.size(split)  # an empty one is refused before the training
     if (folder / LAST).exists():
         if not resume:
             raise UsageError(f"{folder}: has a checkpoint of another training", "resume it, or take another folder")
@@ -158,6 +163,8 @@ class _Loop:
         with run.autocast():
             outputs = run.forward(inputs)
             loss = run.task.loss(outputs, targets)
+        if not loss.requires_grad:
+            raise UsageError("the task's loss depends on no parameter", "compute it of the outputs, all in torch")
         total = loss
         for hook in self.hooks:
             if (penalty := hook.penalty()) is not None:

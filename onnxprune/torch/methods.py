@@ -223,7 +223,11 @@ def chip(task: Task, soft: Recipe, fine: Recipe, chips: Chips, place: Place) -> 
     run = trained(task, network, soft, [gates], place, place.folder / "soft")
     if not run.finished:
         return Outcome(False)
-    assert gates.mask is not None  # there is one after the first epoch
+    if gates.mask is None:  # no figure of any epoch was above -inf
+        raise UsageError(
+            "chipnet: the task's metric was not finite after any epoch, so that no mask is the best",
+            "let it give a number on the validation data",
+        )
     if run.rank == 0:
         _picture_gates(network, place.folder)
     gates.restore()

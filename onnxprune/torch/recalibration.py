@@ -14,12 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from onnxprune.torch.usercode import called
+
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, batches: Iterable[Any]) -> None:
     """Set running means and variances of all BatchNorms to their averages over batches of inputs.
 
     All else of the network is as in evaluation: dropout does nothing, no weight changes.
+
+    Raises:
+        UsageError: the network fails on a batch.
     """
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     modes, momenta = [(m, m.training) for m in network.modules()], [m.momentum for m in norms]
@@ -30,7 +35,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Any]) -> None:
         norm.train()
     try:
         for inputs in batches:
-            network(inputs)
+            called(network, inputs)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

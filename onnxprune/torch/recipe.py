@@ -112,11 +112,29 @@ class Recipe:
         return _SCHEDULES[self.schedule](self, epoch)
 
 
+def require_trainable(network: nn.Module) -> None:
+    """Refuse a network that cannot learn.
+
+    Raises:
+        UsageError: it has no parameter that is not frozen.
+    """
+    if not any(p.requires_grad for p in network.parameters()):
+        count = len(list(network.parameters()))
+        raise UsageError(
+            f"{type(network).__name__}: nothing to train: none of its {count} parameters requires a gradient",
+            "let the task's model() leave parameters unfrozen (requires_grad)",
+        )
+
+
 def make_optimizer(recipe: Recipe, network: nn.Module, further: Iterable[dict[str, Any]] = ()) -> Optimizer:
     """The optimizer over a network's parameters and further groups, whose parameters may be some of the network's.
 
     The groups' dicts stay the same objects, so that who made them can read the current learning rate there.
+
+    Raises:
+        UsageError: none of the network's parameters is trainable.
     """
+    require_trainable(network)
     further = list(further)
     apart = {id(p) for group in further for p in group["params"]}
     own = [p for p in network.parameters() if id(p) not in apart]

@@ -24,7 +24,8 @@ from onnxprune.torch.recalibration import recalibrate
 from onnxprune.torch.recipe import AMP_TYPES, Recipe, make_optimizer
 from onnxprune.torch.sampling import Loading, Sampling, in_order, size_of
 from onnxprune.torch.shrinking import shrink
-from onnxprune.torch.task import Split, Task
+from onnxprune.torch.task import Split, Task, guarded, several
+from onnxprune.torch.usercode import called
 
 Shapes = list[list[Any]]
 """`[name, [size, ...]]` of every tensor of a state dict."""
@@ -53,7 +54,7 @@ class Run:
     """The state of one training.
 
     Attributes:
-        task, recipe: as given.
+        task, recipe: as given, the task guarded.
         network: the module in training, on its device.
         shapes: of the network's tensors before any mask was applied.
         optimizer: over the network's parameters and `further` ones.
@@ -70,20 +71,19 @@ class Run:
     """
 
     def __init__(self, task: Task, network: nn.Module, recipe: Recipe, further: Sequence[dict[str, Any]] = ()):
-        self.task, self.recipe = task, recipe
+        self.task, self.recipe = guarded(task), recipe
         self.rank, self.processes = processes()
         self.device = device(recipe)
         self.shapes = shapes(network)
         self.network = network.to(self.device)
         if recipe.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loading = Loading(recipe.workers, self.device, recipe.channels_last)
+        self.loading = Loading(recipe.workers, self.device, recipe.channels_last, several(self.task))
         self._further = [p for group in further for p in group["params"]]
         for p in self._further:
             p.data = p.data.to(self.device)
         self._data: dict[Split, Any] = {}
-        size = size_of(self.data("train"))
-        self.sampling = Sampling(size, recipe.batch, recipe.seed, self.rank, self.processes)
+        self.sampling = Sampling(self.size("train"), recipe.batch, recipe.seed, self.rank, self.processes)
         self.optimizer = make_optimizer(recipe, network, further)
         self.scheduler = Schedule(self.optimizer, lambda step: recipe.rate(step, self.sampling.steps))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.amp == "fp16")
@@ -116,13 +116,21 @@ class Run:
             self._data[split] = self.task.data(split)
         return self._data[split]
 
+    def size(self, split: Split) -> int:
+        """Samples of a split.
+
+        Raises:
+            UsageError: there are none.
+        """
+        return size_of(self.data(split), split)
+
     def autocast(self) -> torch.autocast:
         """The context of forward and loss; without effect unless the recipe asks for it."""
         return autocast(self.recipe, self.device)
 
     def forward(self, inputs: Any) -> Any:
         """The network's outputs; of several processes, backward will average the gradients."""
-        return self._parallel()(inputs)
+        return called(self._parallel(), inputs)
 
     def _parallel(self) -> nn.Module:
         """The network, wrapped if there are other processes; anew when its parameters changed since."""
@@ -169,7 +177,7 @@ class Run:
             network: instead of `evaluated`; on this device.
 
         Raises:
-            UsageError: the split is empty.
+            UsageError: the split is empty, or the task or its network fails on it.
         """
         value = torch.zeros((), dtype=torch.float64, device=self.device)
         if self.rank == 0:
@@ -181,8 +189,8 @@ class Run:
     def _measure(self, split: Split, network: nn.Module) -> float:
         data, metric = self.data(split), self.task.metric()
         with evaluation(network):
-            for inputs, targets in self.loading.pairs(data, in_order(size_of(data), self.recipe.batch)):
-                metric.update(network(inputs), targets)
+            for inputs, targets in self.loading.pairs(data, in_order(self.size(split), self.recipe.batch)):
+                metric.update(called(network, inputs), targets)
         return float(metric.compute())
 
     def recalibrate(self, network: nn.Module, batches: int) -> None:

@@ -14,6 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from onnxprune.errors import UsageError
+from onnxprune.torch.usercode import user_code
+
+_MEND = "mend the task's data; --debug prints the traceback"
 
 
 class Batch(NamedTuple):
@@ -88,16 +91,19 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def size_of(data: Dataset[Any]) -> int:
-    """Number of samples.
+def size_of(data: Dataset[Any], split: str = "") -> int:
+    """Number of samples; messages name the split.
 
     Raises:
         UsageError: it has none, or is not map-style.
     """
+    name = f"the {split} split: {type(data).__name__}" if split else type(data).__name__
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-        raise UsageError(f"{type(data).__name__} is no map-style data set", "give it __len__ and __getitem__")
-    if not (size := len(cast(Sized, data))):
-        raise UsageError(f"{type(data).__name__} is an empty data set", "check what the task's data() reads")
+        raise UsageError(f"{name} is no map-style data set", "give it __len__ and __getitem__")
+    with user_code(f"{name}.__len__()", None, _MEND):
+        size = len(cast(Sized, data))
+    if not size:
+        raise UsageError(f"{name} is an empty data set", "check what the task's data() reads")
     return size
 
 
@@ -109,11 +115,13 @@ class Loading:
         workers: processes that load; 0 for this one alone.
         device: where tensors go.
         channels_last: whether images, tensors of 4 axes, are laid out so.
+        several: how many inputs the network takes if its example is a tuple: those of a batch come in one, too.
     """
 
     workers: int
     device: torch.device
     channels_last: bool
+    several: int | None = None
 
     def pairs(self, data: Dataset[Any], batches: Iterable[Batch]) -> Iterator[tuple[Any, Any]]:
         """Inputs and targets of each batch: what its samples collate to, or the batch that `__getitems__` gives.
@@ -122,7 +130,7 @@ class Loading:
         without workers it draws from this process's random numbers.
 
         Raises:
-            UsageError: the data set gives something else than pairs.
+            UsageError: the data set fails, gives something else than pairs, or other inputs than the network takes.
         """
         loader = DataLoader(
             _Source(data),
@@ -132,13 +140,28 @@ class Loading:
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # the global one would be drawn from
         )
-        for batch in loader:
-            if not isinstance(batch, list | tuple) or len(batch) != 2:
-                raise UsageError(
-                    f"{type(data).__name__}: expected batches of (inputs, targets), got {type(batch).__name__}",
-                    "let the task's data give pairs",
-                )
-            yield self.placed(batch[0]), self.placed(batch[1])
+        name = type(data).__name__
+        with user_code(f"reading a batch of {name}", None, _MEND):  # what is done with the batches is not in there
+            for batch in loader:
+                if not isinstance(batch, list | tuple) or len(batch) != 2:
+                    raise UsageError(
+                        f"{name}: expected batches of (inputs, targets), got {type(batch).__name__}",
+                        "let the task's data give pairs",
+                    )
+                yield self._inputs(batch[0], name), self.placed(batch[1])
+
+    def _inputs(self, inputs: Any, name: str) -> Any:
+        """The inputs of a batch on the device, in a tuple where the network takes several."""
+        placed = self.placed(inputs)
+        if self.several is None:
+            return placed
+        if not isinstance(placed, list) or len(placed) != self.several:
+            got = len(placed) if isinstance(placed, list) else type(placed).__name__
+            raise UsageError(
+                f"{name}: expected a tuple of {self.several} inputs, like the task's example, got {got}",
+                "let the task's data give as many inputs as its example has",
+            )
+        return tuple(placed)
 
     def placed(self, value: Any) -> Any:
         """The tensors in a list, a tuple or a dict, or a tensor itself, on the device."""

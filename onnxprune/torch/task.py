@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +15,9 @@ from typing import Any, Literal, Protocol, cast
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from onnxprune.errors import OnnxPruneError, UsageError
+from onnxprune.errors import UsageError
+from onnxprune.torch.exporting import Example
+from onnxprune.torch.usercode import user_code
 
 Split = Literal["train", "validation", "test"]
 
@@ -37,13 +38,14 @@ class Task(Protocol):
     def model(self) -> nn.Module:
         """A fresh network; the caller has seeded torch."""
 
-    def example(self) -> Tensor:
-        """Inputs of the network, the first axis being the batch."""
+    def example(self) -> Example:
+        """Inputs of the network, the first axis being the batch; in a tuple if it takes several."""
 
     def data(self, split: Split) -> Dataset[Any]:
         """Pairs (inputs, targets) by index, with a length; validation data are no part of the others.
 
-        One that has `__getitems__` may return a ready batch, `(inputs, targets)` with a first axis for the batch.
+        Where the example is a tuple, the inputs are one, too. A data set that has `__getitems__` may return a ready
+        batch, `(inputs, targets)` with a first axis for the batch.
         """
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
@@ -53,6 +55,7 @@ class Task(Protocol):
         """A new metric, of nothing yet."""
 
 
+_ALONE = "run the file by itself to debug"
 METHODS = tuple(name for name in vars(Task) if not name.startswith("_"))
 
 
@@ -73,8 +76,99 @@ class Accuracy:
         return float(self._hits) / max(1, self._count)
 
 
+@dataclass(frozen=True)
+class Guarded:
+    """A task as the package calls it: what fails in one's methods is told by its line, as a `UsageError`.
+
+    Attributes:
+        task: the user's own.
+    """
+
+    task: Task
+
+    def model(self) -> nn.Module:
+        """A fresh network."""
+        with self.calling("model"):
+            return self.task.model()
+
+    def example(self) -> Example:
+        """Inputs of the network: one tensor, or a tuple of them."""
+        with self.calling("example"):
+            example = self.task.example()
+        for part in example if isinstance(example, tuple) and example else (example,):
+            if not isinstance(part, Tensor):
+                got = type(part).__name__
+                raise UsageError(f"{self.name('example')}: expected tensors, got {got}", "give one, or a tuple of some")
+        return example
+
+    def data(self, split: Split) -> Dataset[Any]:
+        """The data of a split."""
+        with self.calling("data", repr(split)):
+            return self.task.data(split)
+
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        """The loss, which is a scalar."""
+        with self.calling("loss"):
+            loss = self.task.loss(outputs, targets)
+        if not isinstance(loss, Tensor) or loss.ndim:
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise UsageError(f"{self.name('loss')}: expected a scalar tensor, got {got}", "take the batch's mean")
+        return loss
+
+    def metric(self) -> Metric:
+        """A new metric, guarded as well."""
+        with self.calling("metric"):
+            return _GuardedMetric(self.task.metric(), self)
+
+    def name(self, method: str, argument: str = "") -> str:
+        """What a call of a method is called in messages."""
+        return f"{type(self.task).__name__}.{method}({argument})"
+
+    def calling(self, method: str, argument: str = "") -> AbstractContextManager[None]:
+        """For the call of a method."""
+        file = getattr(sys.modules.get(type(self.task).__module__), "__file__", None)
+        return user_code(self.name(method, argument), file, "mend it there; --debug prints the traceback")
+
+
+@dataclass(frozen=True)
+class _GuardedMetric:
+    """A metric of a guarded task."""
+
+    metric: Metric
+    task: Guarded
+
+    def update(self, outputs: Any, targets: Any) -> None:
+        """Take a batch into account."""
+        with self.task.calling("metric().update"):
+            self.metric.update(outputs, targets)
+
+    def compute(self) -> float:
+        """The figure, as a number."""
+        with self.task.calling("metric().compute"):
+            value = self.metric.compute()
+        if isinstance(value, Tensor) and value.numel() != 1:
+            what = f"{self.task.name('metric().compute')}: expected a number, got shape {tuple(value.shape)}"
+            raise UsageError(what, "give one figure, the higher the better")
+        with self.task.calling("metric().compute"):
+            return float(value)
+
+
+def guarded(task: Task) -> Task:
+    """A task that tells where its methods fail.
+
+    Its methods raise `UsageError` for whatever they raised, our own errors excepted, which pass.
+    """
+    return task if isinstance(task, Guarded) else Guarded(task)
+
+
+def several(task: Task) -> int | None:
+    """How many inputs a task's network takes, if its example is a tuple."""
+    example = task.example()
+    return len(example) if isinstance(example, tuple) else None
+
+
 def load_task(text: str) -> Task:
-    """An instance of the task that `text` names: `path.py:Name` or `package.module:Name`.
+    """An instance of the task that `text` names, guarded: `path.py:Name` or `package.module:Name`.
 
     Raises:
         UsageError: there is no such file, module or name; it raises when it is imported or called; a method is missing.
@@ -83,17 +177,17 @@ def load_task(text: str) -> Task:
     if not place or not name.isidentifier():
         raise UsageError(f"task {text!r}: expected path.py:Name or package.module:Name", "add the name of the class")
     spec = _file_spec(Path(place)) if place.endswith(".py") else _package_spec(place)
-    with _user_code(f"importing {place}", spec.origin):
+    with user_code(f"importing {place}", spec.origin, _ALONE):
         module = _imported(spec)
     maker = getattr(module, name, None)
     if not callable(maker):
         raise UsageError(f"{place}: there is no class or function {name!r}", f"choose from: {_makers(module)}")
-    with _user_code(f"{name}()", spec.origin):
+    with user_code(f"{name}()", spec.origin, _ALONE):
         task = maker()
     for method in METHODS:
         if not callable(getattr(task, method, None)):
             raise UsageError(f"{text}: no task: it has no method {method!r}", f"give it {', '.join(METHODS)}")
-    return cast(Task, task)
+    return guarded(cast(Task, task))
 
 
 def _file_spec(path: Path) -> ModuleSpec:
@@ -129,29 +223,6 @@ def _imported(spec: ModuleSpec) -> ModuleType:
     assert spec.loader is not None
     spec.loader.exec_module(module)
     return module
-
-
-@contextmanager
-def _user_code(doing: str, file: str | None) -> Iterator[None]:
-    """Tells errors in the user's file by its line, without a traceback."""
-    try:
-        yield
-    except OnnxPruneError:
-        raise
-    except (Exception, SystemExit) as error:
-        what = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise UsageError(
-            f"{doing} failed at {_line(error, file)}: {type(error).__name__}: {what}", "run the file by itself to debug"
-        ) from error
-
-
-def _line(error: BaseException, file: str | None) -> str:
-    """The last line of the user's file that the error came by."""
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename == file] or frames
-    return f"{own[-1].filename}:{own[-1].lineno}"
 
 
 def _makers(module: ModuleType) -> str:
