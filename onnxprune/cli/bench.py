@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
 from onnxprune import api
+from onnxprune.analysis import analyze
 from onnxprune.cli import options
 from onnxprune.cli.application import Verb
 from onnxprune.cli.options import option
 from onnxprune.cli.output import Output
 from onnxprune.cli.work import refuse_unknown_sizes
-from onnxprune.latency import RUNTIMES, Plan, Setting, compare, parse_condition
-from onnxprune.report.tables import compared_table, machine_table, tails_table, timing_table
+from onnxprune.errors import UsageError
+from onnxprune.graph import Model
+from onnxprune.latency import (
+    RUNTIMES,
+    Attribution,
+    Comparison,
+    Plan,
+    Setting,
+    attribute,
+    compare,
+    parse_condition,
+)
+from onnxprune.report.tables import compared_table, layers_table, machine_table, tails_table, timing_table
 
 measuring, running = (
     (lambda *names, title=title, **how: option(*names, section=title, show_default=True, **how))
@@ -31,6 +43,7 @@ class Measuring:
     runs: int | None
     tolerance: float | None
     seed: int
+    layers: bool
     fail_if: tuple[str, ...]
 
 
@@ -71,6 +84,7 @@ measured = options.bundled(
         help="Stop as soon as all ratios are known to within this (0.005: half a percent).",
     ),
     measuring("--seed", type=int, default=0, help="Seed of the random input."),
+    measuring("--layers", is_flag=True, help="Also profile every model, and tell the time of each of its nodes (CPU)."),
     measuring(
         "--fail-if",
         multiple=True,
@@ -122,8 +136,22 @@ def bench(models: tuple[Path, ...], measured: Measuring, run: Running, sizes: Ma
     plan = Plan(runtime=run.runtime, setting=run.setting, sizes=sizes, **how)  # type: ignore[arg-type]
     with out.bar("timing") as progress:
         found = compare(loaded, plan, progress)
+    layers = _profiled(found, loaded, run, sizes) if measured.layers else {}
     failed = [text for condition in conditions for text in condition.met_by(found)]
-    shown = (timing_table(found), tails_table(found), machine_table(found), compared_table(found))
-    out.result(found.to_json() | {"failed": failed}, *shown, *failed)
+    shown = [timing_table(found), tails_table(found), machine_table(found), compared_table(found)]
+    shown += [layers_table(layers)] if layers else []
+    told = {name: [asdict(part) for part in each.parts] for name, each in layers.items()}
+    out.result(found.to_json() | {"layers": told, "failed": failed}, *shown, *failed)
     if failed:
         click.get_current_context().exit(1)
+
+
+def _profiled(
+    found: Comparison, models: Sequence[Model], run: Running, sizes: Mapping[str, int]
+) -> dict[str, Attribution]:
+    """Where the time of every model goes, by its name."""
+    if run.runtime != "cpu":
+        raise UsageError("--layers profiles onnxruntime on the CPU", "leave it out, or take --runtime cpu")
+    names = [timing.name for timing in found.models]
+    analyses = [analyze(model, sizes=sizes) for model in models]
+    return {name: attribute(analysis, run.threads) for name, analysis in zip(names, analyses, strict=True)}

@@ -1,5 +1,6 @@
 """Measured speed: models timed side by side in several runtimes, and times predicted from those of their parts."""
 
+from onnxprune.latency.attribution import Attribution, Part, attribute
 from onnxprune.latency.condition import Condition, parse_condition
 from onnxprune.latency.paired import Comparison, Plan, Timing, compare
 from onnxprune.latency.runtimes import RUNTIMES, Setting
@@ -7,12 +8,15 @@ from onnxprune.latency.statistic import Interval
 
 __all__ = [
     "RUNTIMES",
+    "Attribution",
     "Comparison",
     "Condition",
     "Interval",
+    "Part",
     "Plan",
     "Setting",
     "Timing",
+    "attribute",
     "compare",
     "parse_condition",
 ]

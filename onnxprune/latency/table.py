@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from onnxprune.environment import describe
-from onnxprune.errors import ModelError, UsageError
-from onnxprune.execution import random_inputs
+from onnxprune.errors import UsageError
 from onnxprune.external import write_all
 from onnxprune.graph import Model
-from onnxprune.latency.runtimes import Setting
-from onnxprune.latency.runtimes.ort_cpu import ORT_CPU
+from onnxprune.latency.profile import profile
 from onnxprune.saving import writing
 
 FORMAT, VERSION = "onnxprune-latency", 1
-WARM_UP, LEAST, SECONDS = 3, 10, 0.03
-"""Untimed runs, timed ones at least, and for how long there are more of them."""
 LAYOUT = ("ReorderInput", "ReorderOutput")
 """Operators by which onnxruntime changes layouts: of a layer alone, but not between layers in a row."""
 MACHINE = ("cpu", "cores", "onnxruntime")
@@ -84,22 +78,5 @@ def kernel_seconds(model: Model, threads: int) -> float:
     Raises:
         ModelError: it does not run.
     """
-    with TemporaryDirectory() as folder:
-        setting = Setting(threads=threads, profile=Path(folder) / "profile")
-        session = ORT_CPU.prepare(model, random_inputs(model, 0), setting)
-        runs, end = 1, time.perf_counter() + SECONDS
-        while runs < WARM_UP + LEAST or time.perf_counter() < end:
-            session.run()
-            runs += 1
-        events = json.loads(Path(session.profile).read_text())
-    return _median_run(events, runs)
-
-
-def _median_run(events: Sequence[Mapping[str, Any]], runs: int) -> float:
-    kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
-    if not kernels:
-        return 0.0
-    if len(kernels) % runs:
-        raise ModelError(f"{len(kernels)} operators in {runs} runs, expected as many in each", "report this model")
-    spent = [0.0 if event["args"]["op_name"] in LAYOUT else event["dur"] * 1e-6 for event in kernels]
-    return float(np.median(np.sum(np.reshape(spent, (runs, -1)), 1)[WARM_UP:]))
+    spent = [kernel.seconds for kernel in profile(model, threads) if kernel.op not in LAYOUT]
+    return float(np.median(np.sum(spent, 0))) if spent else 0.0

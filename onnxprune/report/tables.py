@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from onnxprune.latency import Comparison, Timing
+from onnxprune.latency import Attribution, Comparison, Timing
 from onnxprune.report.cells import Bar, Table, change, number, short, table, text
 from onnxprune.report.data import Accuracy, FrozenReason, Report, Width
 from onnxprune.verify import Certificate
@@ -119,6 +119,21 @@ def tails_table(comparison: Comparison) -> Table:
     tails = [number(label) for label in comparison.models[0].percentiles]
     columns = [text("model"), *tails, number("longest"), number("build"), number("first run"), text("nodes on")]
     return table("Tails and starts (ms)", columns, rows)
+
+
+def layers_table(found: Mapping[str, Attribution]) -> Table:
+    """What takes how long in every model, by the nodes of the first; `found` is by the models' names."""
+    first, *others = found.values()
+    rows = []
+    times = [{part.nodes[0]: part.seconds for part in each.parts if part.nodes} for each in others]
+    for part in first.parts:
+        if part.nodes:
+            more = f" + {len(part.nodes) - 1}" if len(part.nodes) > 1 else ""
+            own = [part.seconds, *(time.get(part.nodes[0]) for time in times)]
+            rows.append((f"{part.nodes[0]}{more}", part.op, *("-" if t is None else f"{1e6 * t:.0f}" for t in own)))
+    shares = ", ".join(f"{each.attributed:.1%}" for each in found.values())
+    note = f"A node with those that run together with it. Attributed: {shares} of what all operators take."
+    return table("Where the time goes (us)", [text("node"), text("as"), *map(number, found)], rows, note)
 
 
 def machine_table(comparison: Comparison) -> Table:

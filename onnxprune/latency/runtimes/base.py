@@ -28,6 +28,7 @@ class Setting:
         cache: folder for engines and timings of TensorRT, or None.
         fallback: let operators that a runtime lacks run on the CPU.
         profile: the beginning of the path of onnxruntime's profile, or None.
+        optimized: where onnxruntime writes the graph that it runs, or None.
     """
 
     threads: int = 0
@@ -41,6 +42,7 @@ class Setting:
     cache: Path | None = None
     fallback: bool = False
     profile: Path | None = None
+    optimized: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,8 @@ class Provider:
         if setting.profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(setting.profile)
+        if setting.optimized is not None:
+            options.optimized_model_filepath = str(setting.optimized)
         providers: list[Any] = [(self.provider, dict(self.options(setting))), *self.helpers]
         with runnable(model) as source:
             session = ort.InferenceSession(source, options, providers=providers)

@@ -1,0 +1,62 @@
+"""Every microsecond has its node: operators of the optimised graph, told by the nodes of the exported model."""
+
+from pathlib import Path
+
+import pytest
+
+import onnxprune
+from onnxprune.latency.attribution import Owners, attribute
+from onnxprune.torch.exporting import export
+from onnxprune.torch.tasks import Digits
+
+ZOO = Path(__file__).parents[2] / "models" / "zoo" / "resnet11_cifar10.onnx"
+
+
+@pytest.fixture(scope="module")
+def analysis():
+    return onnxprune.analyze(onnxprune.load(ZOO))
+
+
+@pytest.fixture(scope="module")
+def found(analysis):
+    return attribute(analysis, threads=1, seconds=0.1)
+
+
+def test_nearly_all_time_is_attributed(found):
+    assert found.attributed >= 0.95 and found.seconds > 0
+
+
+def test_every_node_is_in_one_part(analysis, found):
+    labels = [label for part in found.parts for label in part.nodes]
+    assert len(labels) == len(set(labels))
+    missing = {node.label for node in analysis.trace.graph.nodes} - set(labels)
+    assert missing == {"/head/Transpose"}, "it is computed before the first run"
+
+
+def test_layers_take_most_of_it_and_come_first(analysis, found):
+    layers = {work.node.label for work in analysis.trace.work}
+    led = [part for part in found.parts if part.nodes and part.nodes[0] in layers]
+    assert {part.nodes[0] for part in led} == layers
+    assert sum(part.seconds for part in led) > 0.7 * found.seconds
+
+
+def test_what_a_layer_is_fused_with_belongs_to_it(found):
+    (part,) = [p for p in found.parts if p.nodes and p.nodes[0] == "/stages/stages.0/conv1/conv1.0/Conv"]
+    assert part.nodes[1:] == ("/stages/stages.0/conv1/conv1.1/BatchNormalization",)
+
+
+def test_groups_have_the_time_of_what_they_pass(analysis, found):
+    by_group = found.by_group()
+    assert by_group.keys() == {group.name for group in analysis.groups}
+    assert all(0 < seconds < found.seconds for seconds in by_group.values())
+    assert sum(by_group.values()) > found.seconds, "a convolution passes the group that it reads, and the one it makes"
+
+
+def test_another_network_of_another_exporter():
+    model = onnxprune.Model(export(Digits().model(), Digits().example(), mode="dynamo"))
+    analysis = onnxprune.analyze(model, sizes={"*": 8})
+    assert attribute(analysis, threads=1, seconds=0.05).attributed >= 0.95
+
+
+def test_operators_that_nothing_tells_of_belong_to_nobody(analysis):
+    assert Owners(analysis).of(None) == ()
