@@ -59,6 +59,9 @@ class Slimming:
         min_keep: units that stay in every group; dropped branches take their groups along.
         fold: let what removed channels still emit, once their scales are zero, be emitted by one that stays (see
             `constants`).
+
+    Raises:
+        UsageError: a value makes no sense.
     """
 
     target: Mapping[Resource, float]
@@ -150,6 +153,9 @@ class Chips:
         round_to, min_keep: of every group's width.
         compat: "released" for gates, budget and threshold as in the released code (see `released`), which are not
             what physically stays; the mask is proven all the same.
+
+    Raises:
+        UsageError: a value makes no sense.
     """
 
     resource: Resource
