@@ -37,6 +37,9 @@ class Place:
         weights: to start from, or None for fresh ones.
         resume: go on from the folder's checkpoints, if there are any.
         until: seconds after which to stop with a checkpoint.
+
+    Raises:
+        UsageError: `until` is no number of seconds.
     """
 
     folder: Path

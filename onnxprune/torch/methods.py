@@ -59,6 +59,9 @@ class Slimming:
         min_keep, min_share: units that stay in every group; dropped branches take their groups along.
         fold: let what removed channels still emit, once their scales are zero, be emitted by one that stays (see
             `constants`).
+
+    Raises:
+        UsageError: a value makes no sense.
     """
 
     target: Mapping[Resource, float]
@@ -162,6 +165,9 @@ class Chips:
         round_to, min_keep, min_share: of every group's width; not with `compat`.
         compat: "released" for gates, budget and threshold as in the released code (see `released`), which are not
             what physically stays; the mask is proven all the same.
+
+    Raises:
+        UsageError: a value makes no sense.
     """
 
     resource: Resource

@@ -84,6 +84,21 @@ def test_the_advice_on_a_target_out_of_reach_is_what_the_verb_has(run, tmp_path,
     assert result.exit_code == 2 and "no structure meets macs=0.0001" in told["error"] and told["fix"] == fix
 
 
+TASK = """
+from onnxprune.torch.tasks import Digits
+class Lost(Digits):
+    def data(self, split):
+        return open(f"/nonexistent/{split}")
+"""
+
+
+def test_what_fails_in_a_task_is_told_as_one_document(run, tmp_path):
+    (tmp_path / "task.py").write_text(TASK)
+    result = run("finetune", *SHORT, "--task", f"{tmp_path}/task.py:Lost", "-o", str(tmp_path / "out"), "--json")
+    what = f"Lost.data('train') failed at {tmp_path}/task.py:5: FileNotFoundError"
+    assert result.exit_code == 2 and json.loads(result.stdout)["error"].startswith(what)
+
+
 def test_without_torch_the_fix_is_named(monkeypatch):
     monkeypatch.setattr(training, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="training needs torch") as error:
