@@ -195,6 +195,7 @@ def _file_spec(path: Path) -> ModuleSpec:
     if spec is None or not path.is_file():
         raise UsageError(f"{path}: no such file", "check the path")
     _make_importable(path.absolute().parent)
+    _make_importable(Path.cwd())  # a file in a package of the project that one works in
     return spec
 
 

@@ -72,6 +72,17 @@ def test_a_class_in_a_module(file: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert load_task("mine:Good").model() == [3]
 
 
+def test_a_file_in_a_package_of_the_folder_one_works_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "nets_of_mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("WIDTH = 7\n")
+    methods = "".join(f"    def {name}(self, *more): return WIDTH\n" for name in METHODS)
+    (package / "tasks.py").write_text(f"from nets_of_mine import WIDTH\nclass Mine:\n{methods}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert load_task("nets_of_mine/tasks.py:Mine").model() == 7
+
+
 def test_the_protocol_is_what_is_asked_for() -> None:
     assert METHODS == ("model", "example", "data", "loss", "metric")
 
