@@ -14,7 +14,7 @@ from onnxprune.cli.application import Verb
 from onnxprune.cli.judging import FileMaker, Kind, Scope, TaskMaker
 from onnxprune.cli.options import choosing, option
 from onnxprune.cli.output import Output
-from onnxprune.cli.searched import Files, comparison, finish_file, finish_task, progress, write_frontier
+from onnxprune.cli.searched import Files, comparison, finish_file, finish_task, latency_told, progress, write_frontier
 from onnxprune.errors import UsageError
 from onnxprune.ranking import Limits
 from onnxprune.scores import SCORES
@@ -88,6 +88,8 @@ class Grid:
                 f"a frontier is of one resource, got {len(self.target)} targets", "for example --target latency=0.4"
             )
         ((name, share),) = self.target.items()
+        if not 0 < share < 1:
+            raise UsageError(f"a frontier begins at a share below the whole, got {name}={share:g}", "for example 0.4")
         return [{name: limit} for limit in limits(share, self.frontier)]
 
     def scope(self, target: Mapping[str, float], seed: int, compat: Compat | None, table: Path) -> Scope:
@@ -280,7 +282,7 @@ def search(subject: Subject, grid: Grid, hunt: Hunt, judgement: Judgement, sprea
         shown = write_frontier(judged, next(iter(grid.target)), subject.folder)
         out.result({"limits": results}, shown, written)
     else:
-        out.result(results[0], comparison(found), written)
+        out.result(results[0], comparison(found), *latency_told(results[0]), written)
 
 
 def _maker(subject: Subject, judgement: Judgement, scope: Scope) -> FileMaker | TaskMaker:

@@ -48,7 +48,7 @@ class Files:
 
     def inner(self, target: Mapping[str, float]) -> Files:
         """The folder of one of several targets."""
-        place = Files(self.folder / "-".join(f"{name}-{share:.3f}" for name, share in target.items()))
+        place = Files(self.folder / "-".join(f"{name}-{share:.6g}" for name, share in target.items()))
         place.prepare()
         return place
 
@@ -59,6 +59,7 @@ class Files:
             first = winner(found)
             units = structures.units(first.structure, first.seed)
             content["measured_latency"] = structures.time.clock.measured(units)
+            content["latency_unmeasured"] = sorted(structures.time.clock.unmeasured)
         write_text(self.folder / MASK, document(mask.to_json()))
         write_text(self.folder / SEARCH, document(content))
         series = {name: [best_so_far(evaluations) for evaluations in seeds] for name, seeds in found.items()}
@@ -71,14 +72,15 @@ class Files:
 def progress(plan: Plan, out: Output, limits: int = 1) -> Iterator[Show]:
     """The best so far, evaluations a minute and the time left; `limits`: so many campaigns."""
     searches = limits * (1 + len(plan.controls)) * len(plan.seeds)
-    start, ended, before = time.monotonic(), 0, ("", -1)
+    start, ended, before = time.monotonic(), 0, ("", -1, 0)
     with out.counting(searches * plan.evaluations) as count:
 
         def show(name: str, seed: int, evaluations: Sequence[Evaluation]) -> None:
             nonlocal ended, before
-            if before not in ((name, seed), ("", -1)):
+            now = (name, seed, len(evaluations))
+            if before[0] and (before[:2] != now[:2] or before[2] > now[2]):
                 ended += plan.evaluations
-            before = (name, seed)
+            before = now
             done = ended + len(evaluations)
             rate = 60 * done / max(time.monotonic() - start, 1e-9)
             count(done, f"{name} {seed}: best {best(evaluations).score:.4f}, {rate:.0f} a minute")
@@ -100,6 +102,19 @@ def comparison(found: Found) -> Table:
     title = f"Best scores, {len(found[BEES])} seed{'s' if len(found[BEES]) > 1 else ''}"
     columns = [text("sampler"), number("evaluations"), number("best score"), text("bees against it")]
     return table(title, columns, rows)
+
+
+def latency_told(result: Mapping[str, Any]) -> list[str]:
+    """How the limit of the time was kept, if there is one, in words."""
+    if "measured_latency" not in result:
+        return []
+    asked, predicted = (result["winner"][name]["latency"] for name in ("limits", "shares"))
+    found = result["measured_latency"]
+    words = f"latency: at most {asked:.3f} of the whole asked for, {predicted:.3f} predicted, {found:.3f} measured"
+    lines = [words + (": MISSED" if found > asked else "")]
+    if left := result["latency_unmeasured"]:
+        lines.append(f"{len(left)} parts of the network were not measured, such as {left[0]!r}: they do not run alone")
+    return lines
 
 
 def write_frontier(judged: Sequence[Point], of: str, folder: Path) -> Table:

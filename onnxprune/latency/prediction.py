@@ -27,6 +27,10 @@ Units = Mapping[str, np.ndarray]
 """Which units of a group stay: bool `(size,)` by name; groups that are not named stay whole."""
 CALIBRATION = 2.0
 """Seconds for which whole models are timed."""
+WIDTHS = (0.75, 0.5, 0.25)
+"""Shares of all groups at which they are."""
+MOST_FIXED = 100.0
+"""What a run takes beside its operators, at most, in times of these."""
 
 
 class Latency:
@@ -37,19 +41,21 @@ class Latency:
         threads: of an operator; 0 leaves it to onnxruntime.
         table: a file for what is measured, to be used again; or None.
 
-    Attributes:
-        unmeasured: names of segments that do not run by themselves; they count for nothing.
-
     Raises:
         UsageError: the file is of another model, machine or runtime.
     """
 
     def __init__(self, analysis: Analysis, threads: int = 0, table: Path | None = None):
         self.analysis, self.threads = analysis, threads
-        self.unmeasured: set[str] = set()
         self._segments = find_segments(analysis)
         self._cutter = Cutter(analysis)
-        self._table = Table(analysis.fingerprint, threads, table)
+        inputs = {value.name: analysis.trace.shape(value.name) for value in analysis.trace.graph.inputs}
+        self._table = Table({"model": analysis.fingerprint, "inputs": inputs, "threads": threads}, table)
+
+    @property
+    def unmeasured(self) -> set[str]:
+        """Names of segments that do not run by themselves; they count for nothing."""
+        return {self._segments[key[0]].name for key, seconds in self._table.seconds.items() if seconds is None}
 
     def share(self, units: Units) -> float:
         """The time of a structure by the whole network's."""
@@ -61,16 +67,21 @@ class Latency:
         return compare([self.analysis.original, self._pruned(units)], plan).models[1].ratio.median
 
     def _fixed(self) -> float:
-        """What a run takes beside its segments: by one smaller model, whose ratio to the whole is timed.
+        """What a run takes beside its segments, by smaller models whose ratios to the whole are timed.
 
-        (small + fixed) / (whole + fixed) is that ratio.
+        (small + fixed) / (whole + fixed) is such a ratio; the median of what they say counts.
         """
         if self._table.fixed is None:
-            half = {group.name: np.arange(group.size) < (group.size + 1) // 2 for group in self.analysis.groups}
-            ratio, small, whole = self.measured(half), self._sum(half), self._sum({})
-            fixed = (small - ratio * whole) / (ratio - 1) if ratio < 1 else 0.0
-            self._table.add({}, max(fixed, -small / 2))
+            whole = self._sum({})
+            said = [self._fixed_by(share, whole) for share in WIDTHS]
+            self._table.add({}, float(np.clip(np.median(said), 0, MOST_FIXED * whole)))
         return self._table.fixed or 0.0
+
+    def _fixed_by(self, share: float, whole: float) -> float:
+        """What one smaller model says; infinite if it is not faster."""
+        units = {group.name: np.arange(group.size) < np.ceil(share * group.size) for group in self.analysis.groups}
+        ratio, small = self.measured(units), self._sum(units)
+        return (small - ratio * whole) / (ratio - 1) if ratio < 1 else np.inf
 
     def _sum(self, units: Units) -> float:
         kept = self._counts(units)
@@ -78,14 +89,13 @@ class Latency:
         if missing := [key for key in keys if key not in self._table.seconds]:
             pruned = self._pruned(units)
             self._table.add({key: self._time(pruned, self._segments[key[0]], kept) for key in missing})
-        return sum(self._table.seconds[key] for key in keys)
+        return sum(self._table.seconds[key] or 0.0 for key in keys)
 
-    def _time(self, pruned: Model, segment: Segment, kept: Mapping[Atom, int]) -> float:
+    def _time(self, pruned: Model, segment: Segment, kept: Mapping[Atom, int]) -> float | None:
         try:
             return kernel_seconds(self._cutter.cut(pruned, segment, kept), self.threads)
         except ModelError:
-            self.unmeasured.add(segment.name)
-            return 0.0
+            return None
 
     def _counts(self, units: Units) -> dict[Atom, int]:
         counts: dict[Atom, int] = {}

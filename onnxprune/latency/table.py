@@ -26,28 +26,27 @@ Key = tuple[int, ...]
 
 
 class Table:
-    """Seconds by segment and width.
+    """Seconds by segment and width; None for a segment that does not run by itself.
 
     Args:
-        fingerprint: of the model.
-        threads: of an operator.
+        about: the model and how it is run: plain data.
         path: a file to go on with and to keep up to date, or None.
 
     Raises:
         UsageError: the file is damaged, or of another model, machine or runtime.
     """
 
-    def __init__(self, fingerprint: str, threads: int, path: Path | None = None):
-        about = describe()
-        self.head: dict[str, Any] = {"format": FORMAT, "version": VERSION, "model": fingerprint, "threads": threads}
-        self.head |= {name: about[name] for name in MACHINE}
+    def __init__(self, about: Mapping[str, Any], path: Path | None = None):
+        here = describe()
+        self.head: dict[str, Any] = {"format": FORMAT, "version": VERSION, **about}
+        self.head |= {name: here[name] for name in MACHINE}
         self.path = path
-        self.seconds: dict[Key, float] = {}
+        self.seconds: dict[Key, float | None] = {}
         self.fixed: float | None = None
         if path is not None and path.exists():
             self._read(path)
 
-    def add(self, found: Mapping[Key, float], fixed: float | None = None) -> None:
+    def add(self, found: Mapping[Key, float | None], fixed: float | None = None) -> None:
         """Enter times, and what a run takes beside them if that is known now."""
         self.seconds.update(found)
         self.fixed = self.fixed if fixed is None else fixed
@@ -59,7 +58,7 @@ class Table:
     def _read(self, path: Path) -> None:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            rows = {tuple(int(n) for n in row[:-1]): float(row[-1]) for row in content["rows"]}
+            rows = {tuple(int(n) for n in row[:-1]): _seconds(row[-1]) for row in content["rows"]}
             fixed = None if content["fixed"] is None else float(content["fixed"])
         except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
             raise UsageError(f"{path}: no table of latencies ({error})", "take another file, or remove it") from error
@@ -72,11 +71,19 @@ class Table:
         self.seconds, self.fixed = rows, fixed
 
 
+def _seconds(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
 def kernel_seconds(model: Model, threads: int) -> float:
-    """What the operators of a model take in a run, without changes of layout: the median of runs on random inputs.
+    """What the operators of a model take in a run on random inputs, without changes of layout.
+
+    It is the mean of the middle half of the runs: single times are whole microseconds, and some are far off.
 
     Raises:
         ModelError: it does not run.
     """
     spent = [kernel.seconds for kernel in profile(model, threads) if kernel.op not in LAYOUT]
-    return float(np.median(np.sum(spent, 0))) if spent else 0.0
+    runs = np.sort(np.sum(spent, 0)) if spent else np.zeros(1)
+    quarter = len(runs) // 4
+    return float(np.mean(runs[quarter : len(runs) - quarter]))

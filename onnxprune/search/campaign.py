@@ -189,6 +189,7 @@ def told(found: Found, structures: Structures) -> dict[str, Any]:
                 "winner": {
                     "structure": structures.named(first.structure),
                     **first.figures,
+                    "limits": structures.limits,
                     "shares": structures.shares(first.structure),
                 },
                 "evaluations": {name: [len(evaluations) for evaluations in seeds] for name, seeds in found.items()},

@@ -72,6 +72,10 @@ class Widths:
 class Clock(Protocol):
     """Tells how long structures take, as `latency.prediction.Latency` does."""
 
+    @property
+    def unmeasured(self) -> Collection[str]:
+        """Parts of the network whose time it does not know."""
+
     def share(self, units: Mapping[str, np.ndarray]) -> float:
         """The time with these units of groups, by the whole network's, predicted."""
 

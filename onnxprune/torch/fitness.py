@@ -106,9 +106,11 @@ class Recalibrated:
     def score(self, network: nn.Module) -> float:
         """The task's metric on the validation samples."""
         metric = self.task.metric()
-        with evaluation(network), autocast(self.recipe, self.device):
+        with evaluation(network):
             for inputs, targets in self._validation:
-                metric.update(called(network, inputs), targets)
+                with autocast(self.recipe, self.device):
+                    outputs = called(network, inputs)
+                metric.update(_in_full(outputs), targets)
         return float(metric.compute())
 
     def _batches(self, split: Any, count: int, recipe: Recipe) -> list[tuple[Any, Any]]:
@@ -119,6 +121,15 @@ class Recalibrated:
             batch._replace(indices=[order[k] for k in batch.indices]) for batch in in_order(len(order), recipe.batch)
         )
         return list(self._loading.pairs(data, batches))
+
+
+def _in_full(outputs: Any) -> Any:
+    """Outputs in the precision that metrics know: NumPy, for one, has no bfloat16."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs.float() if outputs.is_floating_point() else outputs
+    if isinstance(outputs, dict):
+        return {name: _in_full(value) for name, value in outputs.items()}
+    return type(outputs)(map(_in_full, outputs)) if isinstance(outputs, list | tuple) else outputs
 
 
 class Trained(Recalibrated):

@@ -71,9 +71,15 @@ class History:
         return history
 
 
-def last(history: Array, horizon: int) -> Array:
+@dataclass(frozen=True)
+class Last:
     """Nothing changes any more: what every other forecaster has to beat."""
-    return history[-1]
+
+    def __call__(self, history: Array, horizon: int) -> Array:
+        return history[-1]
+
+
+last = Last()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ network is pruned, once, by what they are or by what they are going to be."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -106,6 +107,11 @@ class Sparsity(Hook):
             self.stop()
 
 
+def _told(what: object) -> str:
+    """A trigger or forecaster in words that are the same in every process."""
+    return repr(what) if is_dataclass(what) else getattr(what, "__qualname__", type(what).__qualname__)
+
+
 class PruneOnce(Hook):
     """Records the scales after every epoch and, when the trigger says so, makes the network smaller and ends the pull.
 
@@ -166,8 +172,7 @@ class PruneOnce(Hook):
 
     def settings(self) -> dict[str, Any]:
         """What decides when and how to prune."""
-        forecaster = getattr(self.forecaster, "__name__", repr(self.forecaster))
-        return {"trigger": repr(self.trigger), "forecaster": forecaster, **self.how}
+        return {"trigger": _told(self.trigger), "forecaster": _told(self.forecaster), **self.how}
 
     def state_dict(self) -> dict[str, Any]:
         """The history, and whether the network is pruned."""

@@ -117,7 +117,7 @@ def test_a_frontier_of_several_limits(dense, tmp_path):
     shown = json.loads((tmp_path / "frontier.json").read_text())
     shares = [point["share"] for point in shown["frontier"]]
     assert shown["of"] == "macs" and shares == sorted(shares) and shares[-1] <= 0.75
-    for name in ("macs-0.500", "macs-0.750"):
+    for name in ("macs-0.5", "macs-0.75"):
         assert {"mask.json", "pruned.onnx", "warm.pt"} <= {path.name for path in (tmp_path / name).iterdir()}
     assert (tmp_path / "frontier.png").exists()
 
@@ -126,6 +126,7 @@ def test_a_frontier_of_several_limits(dense, tmp_path):
     ("options", "message"),
     [
         (["--target", "macs=0.5", "--target", "params=0.5", "--frontier", "2"], "a frontier is of one resource, got 2"),
+        (["--target", "macs=1", "--frontier", "2"], "a frontier begins at a share below the whole, got macs=1"),
         (["--target", "latency=3"], "latency is 3.0, expected a share"),
         (["--task", "a.py:A", "--model", "m.onnx"], "expected --task or --model, got both"),
         (["--model", "m.onnx"], "--model needs labelled samples"),

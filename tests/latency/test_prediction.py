@@ -89,6 +89,23 @@ def test_a_segment_that_does_not_run_counts_for_nothing_and_is_told(analysis, co
     assert len(latency.unmeasured) == 1
 
 
+def test_what_a_run_takes_beside_is_bounded(analysis, counted, monkeypatch):
+    """Also where timing is noise: a share is never negative, and never more than the whole's."""
+    for ratio in (0.01, 0.9999, 1.2):
+        monkeypatch.setattr(Latency, "measured", lambda self, units, ratio=ratio: ratio)
+        latency = Latency(analysis)
+        least = {g.name: np.arange(g.size) < 1 for g in analysis.groups}
+        assert 0 < latency.share(least) <= 1 == latency.share({})
+
+
+def test_a_table_is_of_one_size_of_the_input(counted, tmp_path):
+    table = tmp_path / "latency.json"
+    one, many = (onnxprune.analyze(onnxprune.load(ZOO), sizes={"*": size}) for size in (1, 64))
+    Latency(one, 1, table).share({})
+    with pytest.raises(UsageError, match="measured with inputs"):
+        Latency(many, 1, table)
+
+
 def test_real_times_fall_with_the_width(analysis):
     latency = Latency(analysis, threads=1)
     half, whole = (latency._sum(units) for units in (_kept(analysis, 0.25), {}))
