@@ -128,6 +128,8 @@ def bench(models: tuple[Path, ...], measured: Measuring, run: Running, sizes: Ma
       onnxprune bench model.onnx small.onnx
       onnxprune bench model.onnx small.onnx --threads 1 --seconds 30 --size batch=8 --fail-if 'p50 > 0.95x'
     """
+    if measured.layers and run.runtime != "cpu":
+        raise UsageError("--layers profiles onnxruntime on the CPU", "leave it out, or take --runtime cpu")
     conditions = [parse_condition(text) for text in measured.fail_if]
     loaded = [api.load(path) for path in models]
     for model in loaded:
@@ -150,8 +152,6 @@ def _profiled(
     found: Comparison, models: Sequence[Model], run: Running, sizes: Mapping[str, int]
 ) -> dict[str, Attribution]:
     """Where the time of every model goes, by its name."""
-    if run.runtime != "cpu":
-        raise UsageError("--layers profiles onnxruntime on the CPU", "leave it out, or take --runtime cpu")
     names = [timing.name for timing in found.models]
     analyses = [analyze(model, sizes=sizes) for model in models]
     return {name: attribute(analysis, run.threads) for name, analysis in zip(names, analyses, strict=True)}

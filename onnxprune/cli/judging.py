@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -86,7 +87,8 @@ class FileMaker:
 
     def told(self) -> dict[str, Any]:
         """What tells this fitness from others."""
-        return {"samples": self.samples.name, "calibration": self.calibration}
+        read = {"weights": self.model.read_bytes(), "samples": self.samples.read_bytes()}
+        return {name: _digest(content) for name, content in read.items()} | {"calibration": self.calibration}
 
 
 @dataclass(frozen=True)
@@ -151,4 +153,11 @@ class TaskMaker:
     def told(self) -> dict[str, Any]:
         """What tells this fitness from others."""
         recipe = asdict(self.recipe) if self.kind == "train" else {"batch": self.recipe.batch, "amp": self.recipe.amp}
-        return {"kind": self.kind, "task": self.task, "images": self.images, "calibration": self.calibration, **recipe}
+        begun = b"".join(name.encode() + array.tobytes() for name, array in (self.weights or {}).items())
+        how = {"kind": self.kind, "task": self.task, "weights": _digest(begun)}
+        return {**how, "images": self.images, "calibration": self.calibration, **recipe}
+
+
+def _digest(content: bytes) -> str:
+    """A short hash."""
+    return hashlib.sha256(content).hexdigest()[:16]

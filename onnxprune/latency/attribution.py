@@ -7,24 +7,21 @@ tensors that it reads and those that it makes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
-import onnx
 from onnx import NodeProto
 
 from onnxprune.analysis import Analysis
 from onnxprune.forms import atoms
 from onnxprune.graph import Node
-from onnxprune.latency.profile import Kernel, profile
+from onnxprune.latency.profile import Kernel, name_of, profile
 from onnxprune.latency.table import LAYOUT
 
 BLOCKED = ("_bn_nchwc", "_nchwc")
 """Suffixes that onnxruntime gives to the output's name to name a node in its blocked layout."""
-FUSIONS = "Fusion/"
+CAST = "InsertedPrecisionFreeCast_"
 
 
 @dataclass(frozen=True)
@@ -84,31 +81,16 @@ def attribute(analysis: Analysis, threads: int = 0, seconds: float = 1.0) -> Att
     Raises:
         ModelError: it does not run.
     """
-    with TemporaryDirectory() as folder:
-        optimized = Path(folder) / "optimized.onnx"
-        kernels = profile(analysis.original, threads, analysis.sizes, seconds, optimized)
-        graph = onnx.load(optimized, load_external_data=False).graph
-    owners = Owners(analysis)
-    merged: dict[tuple[str, ...], list[Kernel]] = {}
-    for kernel, node in _matched(kernels, graph.node):
-        merged.setdefault(owners.of(node), []).append(kernel)
-    return Attribution(tuple(_part(analysis, owners, *row) for row in merged.items()))
+    owners, merged = Owners(analysis), dict[tuple[int, ...], list[Kernel]]()
+    for kernel in profile(analysis.original, threads, analysis.sizes, seconds):
+        merged.setdefault(owners.of(kernel.node), []).append(kernel)
+    return Attribution(tuple(_part(owners, *row) for row in merged.items()))
 
 
-def _part(analysis: Analysis, owners: Owners, nodes: tuple[str, ...], kernels: list[Kernel]) -> Part:
+def _part(owners: Owners, nodes: tuple[int, ...], kernels: list[Kernel]) -> Part:
     spent = float(np.median(np.sum([kernel.seconds for kernel in kernels], 0)))
     main = max(kernels, key=lambda kernel: float(np.median(kernel.seconds)))
-    return Part(nodes, main.op, spent, owners.groups(nodes))
-
-
-def _matched(kernels: Iterable[Kernel], nodes: Iterable[NodeProto]) -> Iterator[tuple[Kernel, NodeProto | None]]:
-    """The node of every kernel; names that occur twice are taken in order."""
-    known: dict[str, list[NodeProto]] = {}
-    for node in nodes:
-        known.setdefault(node.name, []).append(node)
-    for kernel in kernels:
-        found = known.get(kernel.name)
-        yield kernel, (found.pop(0) if len(found) > 1 else found[0]) if found else None
+    return Part(owners.labels(nodes), main.op, spent, owners.groups(nodes))
 
 
 class Owners:
@@ -120,64 +102,64 @@ class Owners:
     def __init__(self, analysis: Analysis):
         self._analysis = analysis
         graph = analysis.trace.graph
-        self._labels = {node.label: node for node in graph.nodes}
+        constants = set(graph.constant_nodes.values())
+        places = [k for k in range(len(graph.model.proto.graph.node)) if k not in constants]
+        self._named = {name_of(place): node for place, node in zip(places, graph.nodes, strict=True)}
         self._layers = {work.node.index for work in analysis.trace.work}
-        self._taken: dict[int, tuple[str, ...]] = {}
+        self._producers = {name: node for name, node in graph.producers.items() if name}
+        self._nodes = {node.index: node for node in graph.nodes}
+        self._taken: dict[int, tuple[int, ...]] = {}
 
-    def of(self, node: NodeProto | None) -> tuple[str, ...]:
-        """Labels of the nodes, the layer first; none if nothing tells."""
-        if node is None:
-            return ()
+    def of(self, node: NodeProto) -> tuple[int, ...]:
+        """Indices of the nodes, the layer first; none if nothing tells."""
         if node.op_type in LAYOUT:  # belongs to who made the tensor, under whatever name
-            return next((self._taken[n.index] for n in self._made([*node.output, *node.input]) if self._has(n)), ())
-        ends = self._made(self._tensors(node))
-        if not ends:
+            made = self._made([*node.output, *node.input])
+            return next((self._taken[one.index] for one in made if one.index in self._taken), ())
+        if not (ends := self._made(self._tensors(node))):
             return ()
-        inside = self._between(ends, set(node.input))
-        for one in inside:
-            self._taken.setdefault(one.index, ())
+        inside = self._between(ends, set(map(_plain, node.input)))
         ordered = sorted(inside, key=lambda one: (one.index not in self._layers, one.index))
-        labels = tuple(one.label for one in ordered)
-        self._taken.update((one.index, labels) for one in inside)
-        return labels
+        indices = tuple(one.index for one in ordered)
+        self._taken.update(dict.fromkeys(indices, indices))
+        return indices
 
-    def groups(self, labels: Iterable[str]) -> tuple[str, ...]:
+    def labels(self, indices: Iterable[int]) -> tuple[str, ...]:
+        """Their labels."""
+        return tuple(self._nodes[index].label for index in indices)
+
+    def groups(self, indices: Iterable[int]) -> tuple[str, ...]:
         """The channel groups on the tensors of some nodes."""
         forms, owner = self._analysis.trace.forms, self._analysis.owner
-        nodes = [self._labels[label] for label in labels]
+        nodes = [self._nodes[index] for index in indices]
         axes = [form for node in nodes for name in (*node.inputs, *node.outputs) for form in forms.get(name) or ()]
         return tuple(dict.fromkeys(owner[atom] for form in axes for atom in atoms(form) if atom in owner))
 
-    def _has(self, node: Node) -> bool:
-        return node.index in self._taken
-
     def _made(self, names: Iterable[str]) -> list[Node]:
         """The original nodes that make tensors."""
-        producers: Mapping[str, Node] = self._analysis.trace.graph.producers
-        return [producers[name] for name in names if name in producers]
+        return [self._producers[name] for name in map(_plain, names) if name in self._producers]
 
     def _tensors(self, node: NodeProto) -> list[str]:
         """What it makes, by the original's names, as far as they can be told."""
-        producers = self._analysis.trace.graph.producers
-        own = [name for name in node.output if name in producers]
-        if own:
-            return own
+        if self._made(node.output):
+            return list(node.output)
         for suffix in BLOCKED:
-            if (name := node.name.removesuffix(suffix)) != node.name and name in producers:
+            if (name := node.name.removesuffix(suffix)) != node.name and name in self._producers:
                 return [name]
-        label, _, rest = node.name.rpartition("/")[0].rpartition("/")
-        if rest.endswith(FUSIONS.removesuffix("/")) and label in self._labels:
-            return [name for name in self._labels[label].outputs if name]
-        return [name for name in self._labels[node.name].outputs if name] if node.name in self._labels else []
+        original = self._named.get(node.name.partition("/")[0])  # a fusion's name begins with one of its nodes'
+        return list(original.outputs) if original else []
 
     def _between(self, ends: Iterable[Node], read: set[str]) -> list[Node]:
         """The nodes that lead to `ends` from what is read, or from what others stand for."""
-        producers = self._analysis.trace.graph.producers
         found, pending = dict[int, Node](), list(ends)
         while pending:
             node = pending.pop()
-            if node.index in found or self._has(node):
+            if node.index in found or node.index in self._taken:
                 continue
             found[node.index] = node
-            pending += [producers[name] for name in node.inputs if name in producers and name not in read]
+            pending += [self._producers[n] for n in node.inputs if n in self._producers and n not in read]
         return list(found.values())
+
+
+def _plain(name: str) -> str:
+    """A tensor's name without what onnxruntime puts before those that it casts."""
+    return name.removeprefix(CAST)

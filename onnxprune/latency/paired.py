@@ -1,15 +1,16 @@
 """Which of several models is faster, when they take turns on the same input.
 
 A machine's speed drifts: clocks, caches, neighbours. Models that are timed one after another meet different machines,
-so here they run in rounds, every round in the reverse order of the one before (A B, B A, ...). Neighbours in time meet
-the same machine, and what is compared is the ratio within a round. The first model takes part twice: what it differs
-from itself by is the floor below which no difference means anything.
+so here they run in rounds, each in an order drawn at random, in which none follows itself: what a run leaves in the
+caches for the next is then the same for all. Neighbours in time meet the same machine, and what is compared is the
+ratio within a round. The first model takes part twice: what it differs from itself by is the floor below which no
+difference means anything.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class Plan:
     Attributes:
         seconds: for about how long at most, warm-up left out (at least 11 rounds, at most 5000).
         rounds: the exact number of rounds, whatever they take, or None.
-        tolerance: stop earlier, when all ratios are known to within this (half of the 95% interval), or None.
+        tolerance: stop earlier, when all ratios are known to within this (half of the 95% interval), or None. Looking
+            again and again makes intervals miss somewhat more often than they say.
         warm_up: untimed rounds at the start, or None for as many as the times take to settle.
         runtime: one of `RUNTIMES`.
         setting: of the runtime.
@@ -72,7 +74,7 @@ class Timing:
     Attributes:
         name: its file name.
         seconds: of one run.
-        percentiles: p90, p95 and p99 of it.
+        percentiles: p90, p95 and p99 of it; the ends of intervals that so few runs cannot tell are infinite.
         slowest: the longest run.
         ratio: its time by the first model's, within rounds.
         spread: interquartile range by median; above 0.1 the measurement is noisy.
@@ -203,10 +205,10 @@ def _measure(runs: Runs, plan: Plan, progress: Progress) -> tuple[np.ndarray, in
     """Seconds of every run: float of shape `(rounds, models)`; untimed rounds; and why it ended."""
     warm_up = _warm_up(runs, plan.warm_up)
     rounds: list[list[float]] = []
-    stop = _Stop(plan)
+    stop, orders = _Stop(plan), _orders(len(runs), plan.seed)
     for share in stop.shares(rounds):
         progress(share)
-        rounds.append(_round(runs, reverse=len(rounds) % 2 == 1))
+        rounds.append(_round(runs, next(orders)))
     progress(1.0)
     return np.array(rounds), warm_up, stop.why
 
@@ -215,7 +217,7 @@ def _warm_up(runs: Runs, count: int | None) -> int:
     """Run untimed, so many rounds, or until the times have settled; how many rounds that took."""
     times: list[float] = []
     while len(times) < (MOST_WARM_UP if count is None else count):
-        times.append(sum(_round(runs, reverse=False)))
+        times.append(sum(_round(runs, range(len(runs)))))
         if count is None and len(times) >= 2 * WINDOW:
             before, now = np.median(times[-2 * WINDOW : -WINDOW]), np.median(times[-WINDOW:])
             if abs(now - before) < STEADY * now:
@@ -257,9 +259,19 @@ class _Stop:
         return all(median_interval(r).half_width <= (self.plan.tolerance or 0) for r in ratios)
 
 
-def _round(runs: Runs, reverse: bool) -> list[float]:
+def _orders(count: int, seed: int) -> Iterator[Sequence[int]]:
+    """Random orders, none of which begins with what the one before has ended with."""
+    chance, last = np.random.default_rng(seed), -1
+    while True:
+        order = chance.permutation(count).tolist()
+        if count == 1 or order[0] != last:
+            last = order[-1]
+            yield order
+
+
+def _round(runs: Runs, order: Iterable[int]) -> list[float]:
     seconds = [0.0] * len(runs)
-    for k in reversed(range(len(runs))) if reverse else range(len(runs)):
+    for k in order:
         start = time.perf_counter()
         runs[k]()
         seconds[k] = time.perf_counter() - start
@@ -276,7 +288,8 @@ def _names(models: Sequence[Model]) -> list[str]:
     """File names, or paths where two models' files are called alike."""
     paths = [model.path or Path("model") for model in models]
     names = [path.name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+    names = names if len(set(names)) == len(names) else [str(path) for path in paths]
+    return [name if name not in names[:k] else f"{name} ({k + 1})" for k, name in enumerate(names)]
 
 
 def _timing(model: Model, name: str, times: np.ndarray, cost: Cost, difference: float | None, facts: Facts) -> Timing:

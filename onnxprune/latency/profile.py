@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto
 
 from onnxprune.errors import ModelError
 from onnxprune.execution import random_inputs
@@ -21,28 +23,35 @@ from onnxprune.latency.runtimes.ort_cpu import ORT_CPU
 WARM_UP, LEAST, SECONDS = 3, 10, 0.03
 """Untimed runs, timed ones at least, and for how long there are more of them."""
 SUFFIX = "_kernel_time"
+MARK = "#"
+"""Begins the names that nodes get here: many have none, or the same."""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """An operator of the optimised graph, in the order in which it runs.
+    """A node of the optimised graph, in the order in which they run.
 
     Attributes:
-        name, op: of its node.
+        node: of the main graph; what runs within its branches or its body is part of its time.
         seconds: of all timed runs: float `(runs,)`.
     """
 
-    name: str
-    op: str
+    node: NodeProto
     seconds: np.ndarray
+
+    @property
+    def op(self) -> str:
+        """What it computes."""
+        return self.node.op_type
+
+
+def name_of(index: int) -> str:
+    """What the node at this place of the model's graph is called in its profile."""
+    return f"{MARK}{index}"
 
 
 def profile(
-    model: Model,
-    threads: int = 0,
-    sizes: Mapping[str, int] | None = None,
-    seconds: float = SECONDS,
-    optimized: Path | None = None,
+    model: Model, threads: int = 0, sizes: Mapping[str, int] | None = None, seconds: float = SECONDS
 ) -> list[Kernel]:
     """Run a model on random inputs, on the CPU, and see what takes how long.
 
@@ -51,28 +60,50 @@ def profile(
         threads: of an operator; 0 leaves it to onnxruntime.
         sizes: of symbolic dimensions.
         seconds: for how long (10 runs at least).
-        optimized: where the optimised graph is to be written, or None.
 
     Raises:
         ModelError: it does not run, or not the same operators every time.
     """
     with TemporaryDirectory() as folder:
+        optimized = Path(folder) / "optimized.onnx"
         setting = Setting(threads=threads, profile=Path(folder) / "profile", optimized=optimized)
-        session = ORT_CPU.prepare(model, random_inputs(model, 0, sizes), setting)
+        session = ORT_CPU.prepare(_renamed(model), random_inputs(model, 0, sizes), setting)
         runs, end = 1, time.perf_counter() + seconds
         while runs < WARM_UP + LEAST or time.perf_counter() < end:
             session.run()
             runs += 1
         events = json.loads(Path(session.profile).read_text())
-    return _kernels(events, runs)
+        nodes = onnx.load(optimized, load_external_data=False).graph.node
+    return _kernels(events, nodes, runs)
 
 
-def _kernels(events: Sequence[Mapping[str, Any]], runs: int) -> list[Kernel]:
-    found = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(SUFFIX)]
-    if len(found) % runs:
+def _renamed(model: Model) -> Model:
+    """The model with nodes that are named by their places."""
+    proto = ModelProto()
+    proto.CopyFrom(model.proto)
+    for index, node in enumerate(proto.graph.node):
+        node.name = name_of(index)
+    return Model(proto, model.path, model.arrays, model.mapped)
+
+
+def _kernels(events: Sequence[Mapping[str, Any]], nodes: Sequence[NodeProto], runs: int) -> list[Kernel]:
+    """The times of the main graph's nodes; of those that are called alike, in order."""
+    known: dict[str, list[NodeProto]] = {}
+    for node in nodes:
+        known.setdefault(node.name, []).append(node)
+    spent: dict[str, list[float]] = {}
+    for event in events:
+        name = event["name"].removesuffix(SUFFIX)
+        if event.get("cat") == "Node" and event["name"].endswith(SUFFIX) and name in known:
+            spent.setdefault(name, []).append(event["dur"] * 1e-6)
+    if uneven := [name for name, times in spent.items() if len(times) != runs * len(known[name])]:
         raise ModelError(
-            f"{len(found)} operators in {runs} runs, expected as many in each", "leave out loops and branches"
+            f"operator {uneven[0]!r} ran {len(spent[uneven[0]])} times in {runs} runs of the model",
+            "time the model as a whole",
         )
-    names = [(event["name"].removesuffix(SUFFIX), event["args"]["op_name"]) for event in found[: len(found) // runs]]
-    spent = np.reshape([event["dur"] * 1e-6 for event in found], (runs, -1))[WARM_UP:]
-    return [Kernel(*name, seconds) for name, seconds in zip(names, spent.T, strict=True)]
+    pairs = [
+        (node, np.reshape(times, (runs, -1))[WARM_UP:, k])
+        for name, times in spent.items()
+        for k, node in enumerate(known[name])
+    ]
+    return [Kernel(node, seconds) for node, seconds in pairs]

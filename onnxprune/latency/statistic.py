@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,19 +33,33 @@ def median_interval(samples: np.ndarray, seed: int = 0) -> Interval:
     >>> median_interval(np.array([1.0, 1.0, 1.0]))
     Interval(median=1.0, low=1.0, high=1.0)
     """
-    return quantile_interval(samples, 0.5, seed)
-
-
-def quantile_interval(samples: np.ndarray, share: float, seed: int = 0) -> Interval:
-    """The quantile below which `share` of the samples lie, likewise."""
     chance = np.random.default_rng(seed)
-    found = [
-        quantile
-        for n in _blocks(len(samples))
-        for quantile in np.quantile(chance.choice(samples, (n, len(samples))), share, axis=1)
-    ]
-    low, high = np.quantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(np.quantile(samples, share)), float(low), float(high))
+    medians = [m for n in _blocks(len(samples)) for m in np.median(chance.choice(samples, (n, len(samples))), axis=1)]
+    low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(np.median(samples)), float(low), float(high))
+
+
+def quantile_interval(samples: np.ndarray, share: float) -> Interval:
+    """The quantile below which `share` of the samples lie, with an interval between order statistics.
+
+    How many samples lie below the true quantile is binomially distributed, whatever their distribution; the bootstrap
+    would be far too sure of tails. Where there are too few samples for an end, it is infinite.
+
+    >>> quantile_interval(np.arange(11.0), 0.99).high
+    inf
+    """
+    size = len(samples)
+    below = np.cumsum([_binomial(size, k, share) for k in range(size + 1)])
+    first = int(np.searchsorted(below, (1 - CONFIDENCE) / 2, "right"))
+    last = min(int(np.searchsorted(below, (1 + CONFIDENCE) / 2)) + 1, size + 1)
+    ordered = np.concatenate([[-np.inf], np.sort(samples), [np.inf]])
+    return Interval(float(np.quantile(samples, share)), float(ordered[first]), float(ordered[last]))
+
+
+def _binomial(size: int, successes: int, share: float) -> float:
+    """The probability of so many successes."""
+    ways = math.lgamma(size + 1) - math.lgamma(successes + 1) - math.lgamma(size - successes + 1)
+    return math.exp(ways + successes * math.log(share) + (size - successes) * math.log1p(-share))
 
 
 def _blocks(size: int) -> Iterator[int]:

@@ -147,7 +147,8 @@ def _state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Give a network the weights of a checkpoint of ours (`best.pt`, `last.pt`) or of a state dict.
+    """Give a network the weights of a checkpoint of ours (`best.pt`; of a training without gates also `last.pt`) or of
+    a state dict.
 
     Raises:
         UsageError: the file is missing, or its weights are another network's; names the first difference.

@@ -72,6 +72,14 @@ def test_the_same_in_processes_and_after_a_stop(found, dense, tmp_path):
     assert (tmp_path / "mask.json").read_text() == (folder / "mask.json").read_text()
 
 
+def test_other_weights_are_another_search(found, tmp_path):
+    folder, _ = found
+    fine_tune(Digits(), Recipe(1, batch=64, lr=0.01, device="cpu"), Place(tmp_path))
+    options = ["--weights", tmp_path / "best.pt", *FEW, "--seeds", "2", "-o", folder, "--resume"]
+    refused = cli("search", *options)
+    assert refused.exit_code == 2 and "a journal of another search: its fitness" in refused.output
+
+
 def test_its_weights_are_a_warm_start(found, tmp_path):
     folder, _ = found
     short = ["--mask", folder / "mask.json", "--epochs", "1", "--lr", "1e-4"]

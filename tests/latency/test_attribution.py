@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 import onnxprune
 from onnxprune.latency.attribution import Owners, attribute
+from onnxprune.latency.profile import profile
 from onnxprune.torch.exporting import export
 from onnxprune.torch.tasks import Digits
+from tests.latency.test_paired import perceptron
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo" / "resnet11_cifar10.onnx"
 
@@ -58,5 +63,43 @@ def test_another_network_of_another_exporter():
     assert attribute(analysis, threads=1, seconds=0.05).attributed >= 0.95
 
 
+def test_nodes_without_names(tmp_path):
+    onnx.save(perceptron(256), tmp_path / "m.onnx")
+    analysis = onnxprune.analyze(onnxprune.load(tmp_path / "m.onnx"), sizes={"*": 64})
+    found = attribute(analysis, threads=1, seconds=0.05)
+    assert found.attributed == 1
+    assert {label for part in found.parts for label in part.nodes} == {"a", "b", "y"}
+
+
+def test_half_precision_that_is_cast_to_run(tmp_path):
+    proto = perceptron(256)
+    for tensor in proto.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    onnx.save(proto, tmp_path / "m.onnx")
+    found = attribute(onnxprune.analyze(onnxprune.load(tmp_path / "m.onnx"), sizes={"*": 64}), 1, 0.05)
+    led = {part.nodes[0] for part in found.parts if part.nodes}
+    assert {"a", "y"} <= led and found.attributed > 0.5
+
+
+def test_what_runs_in_branches_is_counted_once(tmp_path):
+    """The time of an If holds that of its branches, whose operators have events, too."""
+    inner = onnx.parser.parse_graph("then () => (float[512, 512] t) { t = MatMul(w, w) }")
+    other = onnx.parser.parse_graph("else () => (float[512, 512] e) { e = Identity(w) }")
+    node = onnx.helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=other)
+    weight = numpy_helper.from_array(np.ones((512, 512), np.float32), "w")
+    graph = onnx.helper.make_graph(
+        [node],
+        "net",
+        [onnx.helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, [])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [512, 512])],
+        [weight],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    kernels = profile(onnxprune.Model(model), threads=1)
+    assert [kernel.op for kernel in kernels] == ["If"]
+
+
 def test_operators_that_nothing_tells_of_belong_to_nobody(analysis):
-    assert Owners(analysis).of(None) == ()
+    assert Owners(analysis).of(onnx.helper.make_node("Add", ["p", "q"], ["r"], name="new")) == ()

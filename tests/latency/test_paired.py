@@ -2,7 +2,9 @@
 
 import json
 import time
+from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -14,7 +16,7 @@ from onnxprune.errors import ModelError, UsageError
 from onnxprune.latency import Plan, Setting, compare
 from onnxprune.latency.disk import disk_bytes, model_files
 from onnxprune.latency.paired import MIN_ROUNDS, MOST_WARM_UP, WINDOW, _measure, _names
-from onnxprune.latency.statistic import median_interval, spread
+from onnxprune.latency.statistic import median_interval, quantile_interval, spread
 
 QUICK = Plan(rounds=4, warm_up=1, setting=Setting(threads=1))
 
@@ -84,6 +86,7 @@ def test_models_called_alike_go_by_their_paths(tmp_path, model):
     a, b = model("m.onnx", width=8), model("b/m.onnx", width=8)
     assert _names([a, b]) == [str(a.path), str(b.path)]
     assert _names([a]) == ["m.onnx"]
+    assert len(set(_names([a, a]))) == 2
 
 
 def test_one_model_is_refused(model):
@@ -107,13 +110,21 @@ def test_a_model_that_does_not_run_is_refused(tmp_path, model):
     assert "\n" not in caught.value.what
 
 
-def test_models_take_turns_in_alternating_order():
+def test_models_take_turns_and_none_follows_itself():
     order: list[str] = []
     runs = [lambda: order.append("a"), lambda: order.append("b"), lambda: order.append("c")]
-    times, warm_up, why = _measure(runs, Plan(rounds=3, warm_up=1), lambda share: None)
-    assert "".join(order) == "abc" + "abc" + "cba" + "abc"
-    assert times.shape == (3, 3) and (times > 0).all()
-    assert (warm_up, why) == (1, "after 3 rounds")
+    times, warm_up, why = _measure(runs, Plan(rounds=2000, warm_up=1), lambda share: None)
+    assert times.shape == (2000, 3) and (times > 0).all()
+    assert (warm_up, why) == (1, "after 2000 rounds")
+    timed = order[3:]
+    assert all(sorted(timed[k : k + 3]) == ["a", "b", "c"] for k in range(0, len(timed), 3))
+    after = Counter(pairwise(timed))
+    assert not any(pair in after for pair in (("a", "a"), ("b", "b"), ("c", "c")))
+    assert len(after) == 6 and max(after.values()) < 1.15 * min(after.values()), "all follow all others alike"
+
+
+def test_one_alone_runs_too():
+    assert _measure([lambda: None], Plan(rounds=5, warm_up=0), lambda share: None)[0].shape == (5, 1)
 
 
 def test_times_belong_to_their_models():
@@ -191,6 +202,19 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 def test_the_interval_is_the_same_every_time():
     samples = np.random.default_rng(0).normal(size=50)
     assert median_interval(samples) == median_interval(samples)
+
+
+@pytest.mark.parametrize(("count", "share"), [(30, 0.5), (200, 0.9), (500, 0.99)])
+def test_intervals_of_quantiles_cover_the_truth(count, share):
+    rng = np.random.default_rng(2)
+    found = [quantile_interval(rng.exponential(1, count), share) for _ in range(300)]
+    covered = sum(i.low <= -np.log1p(-share) <= i.high for i in found)
+    assert 0.93 <= covered / 300 <= 1
+
+
+def test_tails_that_so_few_cannot_tell_are_open():
+    assert quantile_interval(np.arange(60.0), 0.99).high == np.inf
+    assert np.isfinite(quantile_interval(np.arange(1000.0), 0.99).high)
 
 
 def test_spread_is_relative():

@@ -129,8 +129,36 @@ def test_settings_reach_the_providers(tmp_path):
         "enable_cuda_graph": "1",
     }
     options = tensorrt_options(Setting(precision="fp16", cache=tmp_path))
-    assert options["trt_fp16_enable"] is True and options["trt_engine_cache_path"] == str(tmp_path)
+    assert (
+        options["trt_fp16_enable"] is True
+        and options["trt_bf16_enable"] is False
+        and options["trt_engine_cache_path"] == str(tmp_path)
+    )
     assert "trt_engine_cache_enable" not in tensorrt_options(Setting())
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("cpu", {"tf32": True}),
+        ("cuda", {"cache": Path("x")}),
+        ("openvino", {"binding": False}),
+        ("cpu", {"graph": True}),
+    ],
+)
+def test_what_a_runtime_would_ignore_is_refused(name, changed, model, feeds):
+    with pytest.raises(UsageError, match=f"runtime '{name}' does not take {next(iter(changed))}"):
+        runtime(name).prepare(model, feeds, Setting(**changed))
+
+
+def test_a_precision_that_a_runtime_has_not_is_refused(model, feeds):
+    with pytest.raises(UsageError, match="does not know the precision 'fp16'"):
+        runtime("cpu").prepare(model, feeds, Setting(precision="fp16"))
+
+
+def test_engines_of_two_models_lie_apart():
+    one, other = (sessions._digest(content) for content in (b"dense", b"pruned"))
+    assert one != other and one == sessions._digest(b"dense")
 
 
 def test_what_is_missing_is_an_error_with_a_fix():

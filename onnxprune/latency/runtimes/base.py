@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,6 +73,20 @@ class Facts:
     build: float
     first: float
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def refuse_foreign(runtime: str, setting: Setting, takes: Collection[str]) -> None:
+    """Refuse what a runtime would ignore.
+
+    Raises:
+        UsageError: something is set that it does not take.
+    """
+    for each in fields(Setting):
+        if each.name not in takes and getattr(setting, each.name) != each.default:
+            raise UsageError(
+                f"runtime {runtime!r} does not take {each.name} ({getattr(setting, each.name)!r})",
+                f"leave it out; it takes {', '.join(takes)}",
+            )
 
 
 class Prepared(Protocol):

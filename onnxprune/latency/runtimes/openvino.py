@@ -13,7 +13,7 @@ from typing import Any
 from onnxprune.errors import OnnxPruneError, UsageError
 from onnxprune.execution import Feeds, Outputs, runnable
 from onnxprune.graph import Model
-from onnxprune.latency.runtimes.base import Facts, Missing, Setting, does_not_run
+from onnxprune.latency.runtimes.base import Facts, Missing, Setting, does_not_run, refuse_foreign
 
 PRECISIONS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 """It would take bfloat16 by itself where the CPU has it, and time another model than was asked about."""
@@ -43,6 +43,7 @@ class OpenVino:
             UsageError: OpenVINO is not installed, or does not know the precision.
             ModelError: it cannot run the model.
         """
+        refuse_foreign(self.name, setting, ("threads", "precision"))
         if missing := self.missing():
             raise missing.error(self.name)
         if setting.precision not in PRECISIONS:

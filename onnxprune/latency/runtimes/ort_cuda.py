@@ -35,4 +35,12 @@ def no_gpu() -> Missing | None:
     return None
 
 
-ORT_CUDA = Provider("cuda", "CUDAExecutionProvider", options=cuda_options, needs=no_gpu, wheel=WHEEL, on_gpu=True)
+ORT_CUDA = Provider(
+    "cuda",
+    "CUDAExecutionProvider",
+    options=cuda_options,
+    takes=("threads", "device", "tf32", "nhwc", "search", "graph", "binding"),
+    needs=no_gpu,
+    wheel=WHEEL,
+    on_gpu=True,
+)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from onnxprune.environment import check_runtime
 from onnxprune.errors import ModelError, OnnxPruneError, UsageError
 from onnxprune.execution import Feeds, Outputs, runnable
 from onnxprune.graph import Model
-from onnxprune.latency.runtimes.base import Facts, Missing, Setting, does_not_run
+from onnxprune.latency.runtimes.base import Facts, Missing, Setting, does_not_run, refuse_foreign
 
 CPU = "CPUExecutionProvider"
+ALWAYS = ("precision", "fallback", "profile", "optimized")
 RECORD = "session.record_ep_graph_assignment_info"
 
 
@@ -29,6 +32,8 @@ class Provider:
         helpers: providers that may take what it lacks, and are no fallback.
         options: of the provider, from a setting.
         session: entries of the session's configuration, from a setting.
+        takes: fields of a setting that mean something to it.
+        precisions: that it knows.
         needs: why it cannot be used although onnxruntime has it, and with which wheel it can.
         wheel: what to install.
         on_gpu: inputs and outputs can stay on the device.
@@ -38,6 +43,8 @@ class Provider:
     provider: str
     helpers: Sequence[str] = ()
     options: Callable[[Setting], Mapping[str, Any]] = lambda setting: {}
+    takes: Sequence[str] = ("threads",)
+    precisions: Sequence[str] = ("fp32",)
     needs: Callable[[], Missing | None] = lambda: None
     wheel: str = "onnxprune[cpu]"
     on_gpu: bool = False
@@ -72,6 +79,10 @@ class Provider:
             UsageError: the provider cannot be used here.
             ModelError: it cannot run the model, or leaves nodes to another provider.
         """
+        refuse_foreign(self.name, setting, (*self.takes, *ALWAYS))
+        if setting.precision not in self.precisions:
+            fix = f"choose from: {', '.join(self.precisions)}; or export the model in this precision"
+            raise UsageError(f"runtime {self.name!r} does not know the precision {setting.precision!r}", fix)
         if missing := self.missing():
             raise missing.error(self.name)
         start = time.perf_counter()
@@ -101,8 +112,11 @@ class Provider:
             options.profile_file_prefix = str(setting.profile)
         if setting.optimized is not None:
             options.optimized_model_filepath = str(setting.optimized)
-        providers: list[Any] = [(self.provider, dict(self.options(setting))), *self.helpers]
         with runnable(model) as source:
+            if setting.cache is not None:
+                # TensorRT tells engines apart by less than their weights: every model has a folder of its own.
+                setting = replace(setting, cache=setting.cache / _digest(source))
+            providers: list[Any] = [(self.provider, dict(self.options(setting))), *self.helpers]
             session = ort.InferenceSession(source, options, providers=providers)
         session.disable_fallback()
         if self.provider not in session.get_providers():
@@ -167,6 +181,14 @@ def _bound(session: Any, feeds: Feeds, device: int) -> Any:
         binding.bind_output(output.name, "cuda", device)
     binding.synchronize_inputs()
     return binding
+
+
+def _digest(source: str | bytes) -> str:
+    """A hash of a model that is given as a path or as its content."""
+    found = hashlib.sha256()
+    for file in [source] if isinstance(source, bytes) else sorted(Path(source).parent.iterdir()):
+        found.update(file if isinstance(file, bytes) else file.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def placement(session: Any) -> dict[str, int]:
