@@ -315,12 +315,12 @@ def summary(results: Record) -> list[str]:
     return lines
 
 
-def interval(values: Sequence[float]) -> str:
+def interval(values: Sequence[float], digits: int = 2) -> str:
     """Mean and half of the 95 % interval as text."""
     if not values:
         return "not measured"
     mean, margin = campaign.interval(values)
-    return f"{mean:.2f}" if margin is None else f"{mean:.2f} ± {margin:.2f}"
+    return f"{mean:.{digits}f}" if margin is None else f"{mean:.{digits}f} ± {margin:.{digits}f}"
 
 
 def parse() -> argparse.Namespace:
@@ -344,9 +344,7 @@ def main() -> int:
         rows = {f"{name} {bed.recipe.seed}": partial(measure, name, bed, threads) for name in names for bed in beds}
         results.add_all(rows, args.jobs)
     spent = [row["macs"] for row in results.rows.values() if row.get("method") not in (None, *WHOLE)]
-    code = results.finish([budget_check(spent)])
-    print(*summary(results), sep="\n")
-    return code
+    return results.finish([budget_check(spent)], summary(results))
 
 
 if __name__ == "__main__":

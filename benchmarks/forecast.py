@@ -96,9 +96,10 @@ def measure(name: str, seed: int, data: Path) -> Row:
     return row | {"test": outcome.figures["test"], "curves": curves}
 
 
-def gains(results: Record, name: str) -> list[float]:
-    """Of the moving average over the last value in a task, by seed."""
-    return [row["gain"] for row in results.rows.values() if row.get("task") == name]
+def spread(results: Record, name: str) -> str:
+    """The gain of the moving average over the last value in a task: mean over seeds, 95 % interval (Student)."""
+    gains = [row["gain"] for row in results.rows.values() if row.get("task") == name]
+    return interval(gains, digits=4)
 
 
 def checks(results: Record) -> list[Check]:
@@ -137,9 +138,8 @@ def main() -> int:
     results = record(BENCHMARK, args, macs=MACS, trials=json.dumps(described))
     rows = {f"{name}, {seed}": partial(measure, name, seed, args.data) for name in TRIALS for seed in range(args.seeds)}
     results.add_all(rows, args.jobs)
-    code = results.finish(checks(results))
-    for name in TRIALS:
-        print(f"{name}: moving average less last value, mean over epochs: {interval(gains(results, name))}")
+    lines = [f"{name}: moving average less last value, mean over epochs: {spread(results, name)}" for name in TRIALS]
+    code = results.finish(checks(results), lines)
     draw(results, (args.results or RESULTS) / PICTURE)
     return code
 

@@ -156,10 +156,14 @@ class Record:
         others = {name: row for name, row in self.rows.items() if name not in measures}
         self.rows = others | {name: self.rows[name] for name in measures}
 
-    def finish(self, checks: Sequence[Check]) -> int:
-        """Write the checks, print everything, and return the exit code: 1 if a check failed."""
-        self._write(checks)
+    def finish(self, checks: Sequence[Check], summary: Sequence[str] = ()) -> int:
+        """Write the checks, print everything, and return the exit code: 1 if a check failed.
+
+        `summary` is what the rows say together, a line each; it stands under their table in documents.
+        """
+        self._write(checks, summary)
         show(self.benchmark, list(self.rows.values()), checks)
+        print(*summary, sep="\n")
         return 0 if all(c.passed for c in checks) else 1
 
     def column(self, key: str) -> list[Any]:
@@ -170,13 +174,17 @@ class Record:
         """Whether `key` holds, for every row; not where the row failed."""
         return [row.get(key, False) for row in self.rows.values()]
 
-    def _write(self, checks: Sequence[Check]) -> None:
-        content = self.head | {
-            "claim": self.benchmark.claim,
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "checks": [asdict(c) for c in checks],
-            "rows": list(self.rows.values()),
-        }
+    def _write(self, checks: Sequence[Check], summary: Sequence[str] = ()) -> None:
+        content = (
+            self.head
+            | {
+                "claim": self.benchmark.claim,
+                "date": time.strftime("%Y-%m-%d", time.gmtime()),
+                "checks": [asdict(c) for c in checks],
+                "rows": list(self.rows.values()),
+            }
+            | ({"summary": list(summary)} if summary else {})
+        )
         path = self.benchmark.path(self.folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")

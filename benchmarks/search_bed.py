@@ -175,9 +175,7 @@ def main() -> int:
         for bed in beds
     }
     results.add_all(rows, args.jobs)
-    code = results.finish([budget_check(results.column("macs"))])
-    print(*summary(results), sep="\n")
-    return code
+    return results.finish([budget_check(results.column("macs"))], summary(results))
 
 
 if __name__ == "__main__":

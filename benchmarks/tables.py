@@ -58,7 +58,8 @@ def table(name: str, folder: Path = RESULTS) -> str:
     found = result(name, folder)
     if found is None:
         return not_measured([name])
-    return f"{markdown(BY_NAME[name].columns, found['rows'])}\n\n{footnote(found)}"
+    said = "".join(f"- {line}\n" for line in found.get("summary", ()))
+    return "\n\n".join(filter(None, [markdown(BY_NAME[name].columns, found["rows"]), said.rstrip(), footnote(found)]))
 
 
 def summary(folder: Path = RESULTS) -> str:

@@ -155,6 +155,9 @@ def tell(outcome: Outcome, place: Working, out: Output) -> None:
     figures = outcome.figures
     if "cost" not in figures:
         return  # of several processes the first one tells
+    costs = figures.get("pruned", {}).get("cost")
+    if costs and costs["before"] == costs["after"]:
+        out.note("nothing was removed: the mask keeps every channel")
     out.result({"finished": True, **figures}, _shown(figures), f"Written: {place.folder}")
 
 
