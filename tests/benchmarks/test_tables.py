@@ -19,6 +19,7 @@ def results(tmp_path: Path) -> Path:
     check = {"figure": "time", "required": "≤ 1x", "measured": "0.50x", "passed": True}
     environment = {"cpu": "a chip", "cores": 2, "platform": "Linux", "onnx": "1.0", "onnxruntime": "onnxruntime 1.1"}
     content = {"rows": rows, "checks": [check], "environment": environment, "date": "2030-01-02"}
+    content["summary"] = ["ours: 0.50 ± 0.10"]
     (tmp_path / "exam_speed.json").write_text(json.dumps(content))
     return tmp_path
 
@@ -29,6 +30,7 @@ def test_tables_are_put_between_their_markers(results: Path) -> None:
     assert "| a\\|b | - | - | - | - | 0.500 | 1.000 | 0.50 |" in filled
     assert "a chip, 2 cores; onnx 1.0, onnxruntime 1.1; 2030-01-02." in filled
     assert "| time | ≤ 1x | 0.50x | yes |" in filled
+    assert "|\n\n- ours: 0.50 ± 0.10\n\na chip" in filled
     assert "old" not in filled
     assert tables.filled(filled, results) == filled, "a second time changes nothing"
 
