@@ -10,10 +10,11 @@ the methods with either. Accuracies are of the test split, which no method sees 
 """
 
 import argparse
+import copy
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -247,23 +248,18 @@ def group_norm(bed: Bed) -> dict[str, Any]:
     place = bed.place("group_norm")
     hook = GroupNorm(pruner(network, 0.5), network)
     train(bed.task, network, bed.part(0.5), [hook], folder=place.folder / "sparse", resume=True)
-    small = first_below(network, pruner, example)
+    small = first_below(bed, network, pruner)
     run = train(bed.task, small, bed.part(0.5), folder=place.folder / "fine", resume=True)
-    cost = tp.utils.count_ops_and_params(small, example[:1])
-    return {"accuracy": 100 * run.evaluate("test"), "cost": {"macs": cost[0], "params": cost[1]}}
+    return {"accuracy": 100 * run.evaluate("test"), "cost": asdict(bind(small, example).analysis.cost)}
 
 
-def first_below(network: nn.Module, pruner: Callable[[nn.Module, float], Any], example: torch.Tensor) -> nn.Module:
-    """The network pruned by the smallest ratio that meets the budget, in steps of a hundredth."""
-    import copy
-
-    import torch_pruning as tp
-
-    limit = MACS * tp.utils.count_ops_and_params(network, example[:1])[0]
+def first_below(bed: Bed, network: nn.Module, pruner: Callable[[nn.Module, float], Any]) -> nn.Module:
+    """The network pruned by the smallest ratio that meets the budget, in steps of a hundredth; by our count of both."""
+    limit, example = MACS * bed.analysis().cost.macs, bed.task.example()
     for percent in range(1, 100):
         small = copy.deepcopy(network)
         pruner(small, percent / 100).step()
-        if tp.utils.count_ops_and_params(small, example[:1])[0] <= limit:
+        if bind(small, example).analysis.cost.macs <= limit:
             return small
     raise RuntimeError("no ratio fits")
 
