@@ -2,9 +2,10 @@
 
 from onnxprune.latency.attribution import Attribution, Part, attribute
 from onnxprune.latency.condition import Condition, parse_condition
-from onnxprune.latency.paired import Comparison, Plan, Timing, compare
+from onnxprune.latency.paired import Comparison, Timing, compare
 from onnxprune.latency.runtimes import RUNTIMES, Setting
 from onnxprune.latency.statistic import Interval
+from onnxprune.latency.turns import Plan
 
 __all__ = [
     "RUNTIMES",

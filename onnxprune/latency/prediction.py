@@ -17,10 +17,11 @@ from onnxprune.analysis import Analysis
 from onnxprune.errors import ModelError
 from onnxprune.forms import Atom
 from onnxprune.graph import Model
-from onnxprune.latency.paired import Plan, compare
+from onnxprune.latency.paired import compare
 from onnxprune.latency.runtimes import Setting
 from onnxprune.latency.segments import Cutter, Segment, find_segments
 from onnxprune.latency.table import Table, kernel_seconds
+from onnxprune.latency.turns import Plan
 from onnxprune.mask import make_mask
 
 Units = Mapping[str, np.ndarray]

@@ -15,8 +15,9 @@ import onnxprune
 from onnxprune.errors import ModelError, UsageError
 from onnxprune.latency import Plan, Setting, compare
 from onnxprune.latency.disk import disk_bytes, model_files
-from onnxprune.latency.paired import MIN_ROUNDS, MOST_WARM_UP, WINDOW, _measure, _names
+from onnxprune.latency.paired import _names
 from onnxprune.latency.statistic import median_interval, quantile_interval, spread
+from onnxprune.latency.turns import MIN_ROUNDS, MOST_WARM_UP, WINDOW, measure
 
 QUICK = Plan(rounds=4, warm_up=1, setting=Setting(threads=1))
 
@@ -113,7 +114,7 @@ def test_a_model_that_does_not_run_is_refused(tmp_path, model):
 def test_models_take_turns_and_none_follows_itself():
     order: list[str] = []
     runs = [lambda: order.append("a"), lambda: order.append("b"), lambda: order.append("c")]
-    times, warm_up, why = _measure(runs, Plan(rounds=2000, warm_up=1), lambda share: None)
+    times, warm_up, why = measure(runs, Plan(rounds=2000, warm_up=1), lambda share: None)
     assert times.shape == (2000, 3) and (times > 0).all()
     assert (warm_up, why) == (1, "after 2000 rounds")
     timed = order[3:]
@@ -124,26 +125,26 @@ def test_models_take_turns_and_none_follows_itself():
 
 
 def test_one_alone_runs_too():
-    assert _measure([lambda: None], Plan(rounds=5, warm_up=0), lambda share: None)[0].shape == (5, 1)
+    assert measure([lambda: None], Plan(rounds=5, warm_up=0), lambda share: None)[0].shape == (5, 1)
 
 
 def test_times_belong_to_their_models():
-    times, *_ = _measure([lambda: None, lambda: time.sleep(0.002)], Plan(rounds=4, warm_up=0), lambda share: None)
+    times, *_ = measure([lambda: None, lambda: time.sleep(0.002)], Plan(rounds=4, warm_up=0), lambda share: None)
     assert (times[:, 1] > 0.002).all() and (times[:, 0] < 0.002).all()
 
 
 def test_time_is_a_budget_and_a_few_rounds_the_least():
     start = time.perf_counter()
-    times, _, why = _measure([lambda: time.sleep(0.001)], Plan(seconds=0.2, warm_up=0), lambda share: None)
+    times, _, why = measure([lambda: time.sleep(0.001)], Plan(seconds=0.2, warm_up=0), lambda share: None)
     assert why == "after 0.2 s"
     assert len(times) > MIN_ROUNDS and 0.2 <= time.perf_counter() - start < 2
-    assert len(_measure([lambda: None], Plan(seconds=0, warm_up=0), lambda share: None)[0]) == MIN_ROUNDS
+    assert len(measure([lambda: None], Plan(seconds=0, warm_up=0), lambda share: None)[0]) == MIN_ROUNDS
 
 
 def test_it_ends_when_the_ratios_are_known_well_enough():
     runs = [lambda: time.sleep(0.001), lambda: time.sleep(0.002)]
-    rough, *_ = _measure(runs, Plan(seconds=5, tolerance=0.2, warm_up=0), lambda share: None)
-    fine, _, why = _measure(runs, Plan(seconds=5, tolerance=0.02, warm_up=0), lambda share: None)
+    rough, *_ = measure(runs, Plan(seconds=5, tolerance=0.2, warm_up=0), lambda share: None)
+    fine, _, why = measure(runs, Plan(seconds=5, tolerance=0.02, warm_up=0), lambda share: None)
     assert MIN_ROUNDS <= len(rough) <= len(fine) < 1000
     assert why == "all ratios are known to within 0.02"
     assert median_interval(fine[:, 1] / fine[:, 0]).half_width <= 0.02
@@ -152,10 +153,10 @@ def test_it_ends_when_the_ratios_are_known_well_enough():
 def test_it_warms_up_until_the_times_settle():
     calls = iter(range(1000))
     slower_first = lambda: time.sleep(0.02 if next(calls) < 6 else 0.002)  # noqa: E731
-    _, warm_up, _ = _measure([slower_first], Plan(rounds=1), lambda share: None)
+    _, warm_up, _ = measure([slower_first], Plan(rounds=1), lambda share: None)
     assert 10 < warm_up < MOST_WARM_UP
     noise = np.random.default_rng(0)
-    _, warm_up, _ = _measure([lambda: time.sleep(noise.choice([0, 0.003]))], Plan(rounds=1), lambda share: None)
+    _, warm_up, _ = measure([lambda: time.sleep(noise.choice([0, 0.003]))], Plan(rounds=1), lambda share: None)
     assert 2 * WINDOW <= warm_up <= MOST_WARM_UP
 
 
@@ -180,7 +181,7 @@ def test_what_comes_with_the_times(model):
 @pytest.mark.parametrize("plan", [Plan(rounds=8), Plan(seconds=0.05)])
 def test_progress_rises_to_one(plan):
     shares: list[float] = []
-    _measure([lambda: time.sleep(0.002)], plan, shares.append)
+    measure([lambda: time.sleep(0.002)], plan, shares.append)
     assert shares == sorted(shares) and shares[0] < 0.2 and shares[-1] == 1
 
 
