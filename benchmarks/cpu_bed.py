@@ -39,9 +39,10 @@ from onnxprune.torch.handover import load_weights
 from onnxprune.torch.hooks import Hook
 from onnxprune.torch.jobs import Place
 from onnxprune.torch.loop import train
-from onnxprune.torch.methods import Chips, Slimming, chip, fine_tune, slim
+from onnxprune.torch.methods import Chips, chip, fine_tune
 from onnxprune.torch.recipe import Precision, Recipe
 from onnxprune.torch.run import Run
+from onnxprune.torch.slim import Slimming, slim
 from onnxprune.torch.task import Split
 
 MACS = 0.5

@@ -28,8 +28,8 @@ from onnxprune.report.pictures import SERIES, picture
 from onnxprune.torch.forecast import FixedEpoch
 from onnxprune.torch.foresight import AGREEMENT
 from onnxprune.torch.jobs import Place
-from onnxprune.torch.methods import Slimming, slim
 from onnxprune.torch.recipe import Recipe
+from onnxprune.torch.slim import Slimming, slim
 from onnxprune.torch.task import Task
 from onnxprune.torch.tasks import Digits
 

@@ -24,9 +24,10 @@ from onnxprune.torch.forecast import Array, EarlyBird, FixedEpoch, Selection
 from onnxprune.torch.handover import MASK, load_weights
 from onnxprune.torch.jobs import OUTCOME, Outcome, Place, ended, started, trained
 from onnxprune.torch.loop import BEST, LAST
-from onnxprune.torch.methods import Chips, Slimming, chip, fine_tune, slim
+from onnxprune.torch.methods import Chips, chip, fine_tune
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.shrinking import shrink
+from onnxprune.torch.slim import Slimming, slim
 from onnxprune.torch.task import Split, Task
 
 VALIDATION = 0.02

@@ -34,9 +34,10 @@ from onnxprune.torch.forecast import FixedEpoch
 from onnxprune.torch.hooks import Hook
 from onnxprune.torch.jobs import Place
 from onnxprune.torch.loop import LAST, train
-from onnxprune.torch.methods import Chips, Slimming, chip, slim
+from onnxprune.torch.methods import Chips, chip
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.run import Run
+from onnxprune.torch.slim import Slimming, slim
 from onnxprune.torch.task import Accuracy, Split
 
 KILLS = 20

@@ -33,8 +33,9 @@ from onnxprune.torch.forecast import FixedEpoch
 from onnxprune.torch.handover import TRAINED
 from onnxprune.torch.jobs import Place
 from onnxprune.torch.loop import LAST
-from onnxprune.torch.methods import Slimming, fine_tune, slim
+from onnxprune.torch.methods import fine_tune
 from onnxprune.torch.recipe import Recipe
+from onnxprune.torch.slim import Slimming, slim
 
 MACS = 0.6
 FOLDER = BUILD / "shapes"

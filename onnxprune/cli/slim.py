@@ -19,7 +19,7 @@ from onnxprune.torch.forecast import FORECASTERS, EarlyBird, FixedEpoch, Forecas
 from onnxprune.torch.pulls import PULLS
 
 if TYPE_CHECKING:
-    from onnxprune.torch.methods import Slimming
+    from onnxprune.torch.slim import Slimming
 
 pulling = training.training
 
@@ -46,7 +46,7 @@ class Sparse:
         Raises:
             UsageError: there is no target, or no single trigger.
         """
-        from onnxprune.torch.methods import Slimming
+        from onnxprune.torch.slim import Slimming
 
         if not self.target:
             raise UsageError("expected --target, got none", "for example --target macs=0.5")
@@ -134,7 +134,7 @@ def slim(working: training.Working, sparse: Sparse, recipe: training.Training, o
       onnxprune slim --task task.py:Cifar --epochs 160 --trigger early-bird --target channels=0.3 -o slim --resume
     """
     task, place = working.load()
-    from onnxprune.torch import methods
+    from onnxprune.torch import slim as job
 
-    outcome = methods.slim(task, recipe.recipe(), sparse.slimming(recipe.epochs), place)
+    outcome = job.slim(task, recipe.recipe(), sparse.slimming(recipe.epochs), place)
     training.tell(outcome, working, out)

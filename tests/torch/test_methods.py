@@ -24,9 +24,10 @@ from onnxprune.torch.deciding import ByUnit
 from onnxprune.torch.forecast import FORECASTERS, FixedEpoch, ForecastConfidence
 from onnxprune.torch.handover import load_weights
 from onnxprune.torch.jobs import Outcome, Place
-from onnxprune.torch.methods import Chips, Slimming, _folded, chip, fine_tune, slim
+from onnxprune.torch.methods import Chips, chip, fine_tune
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.scales import Scales
+from onnxprune.torch.slim import Slimming, _folded, slim
 from onnxprune.torch.task import Accuracy
 from onnxprune.torch.tasks import Digits
 from tests.torch.training import in_two_processes

@@ -16,9 +16,10 @@ from onnxprune.torch.fitness import Recalibrated
 from onnxprune.torch.forecast import FixedEpoch
 from onnxprune.torch.jobs import Place, started
 from onnxprune.torch.loop import LAST, train
-from onnxprune.torch.methods import Chips, Slimming, chip, fine_tune, slim
+from onnxprune.torch.methods import Chips, chip, fine_tune
 from onnxprune.torch.recipe import make_optimizer
 from onnxprune.torch.run import Run
+from onnxprune.torch.slim import Slimming, slim
 from onnxprune.torch.task import Guarded, Split, guarded
 from onnxprune.torch.usercode import called, user_code
 from tests.torch.training import FEATURES, HIDDEN, Classify, Points, fresh, recipe
