@@ -1,6 +1,6 @@
 """Searches for half of ResNet-20's multiply-accumulates, each as long, with the same fine-tuning after: CIFAR-10, CPU.
 
-    python -m benchmarks.search_bed [--data FOLDER] [--seconds 300] [--epochs 12] [--images 10000] [--jobs 1]
+    python -m benchmarks.search_bed [--data FOLDER] [--seconds 180] [--epochs 12] [--images 10000] [--jobs 1]
 
 All start from the network that `cpu_bed` trains for half of its epochs, and spend the other half on the structure that
 they found; uniform width needs no search. Every search has so many seconds on one thread, and knows nothing of the test
@@ -153,7 +153,7 @@ def summary(results: Record) -> list[str]:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = arguments(BENCHMARK)
-    parser.add_argument("--seconds", type=float, default=300.0, help="of every search (300)")
+    parser.add_argument("--seconds", type=float, default=180.0, help="of every search (180)")
     parser.add_argument("--epochs", type=int, default=12, help="of the bed, half before and half after (12)")
     parser.add_argument("--images", type=int, default=10_000, help="of the training data (10000)")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions (3)")
