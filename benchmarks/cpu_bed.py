@@ -308,7 +308,8 @@ def summary(results: Record) -> list[str]:
         pairs = {seed: value for (method, seed), value in found.items() if method == name}
         control = controls[schedules]
         against = [value - found[control, seed] for seed, value in pairs.items() if (control, seed) in found]
-        lines.append(f"{name}: {interval(list(pairs.values()))} %; less its random control: {interval(against)}")
+        less = "" if name == control else f"; less its random control: {interval(against)}"
+        lines.append(f"{name}: {interval(list(pairs.values()))} %{less}")
     return lines
 
 
