@@ -77,6 +77,7 @@ def train(
         restore(folder / LAST, run, hooks)
     loop = _Loop(run, hooks, folder, watch)
     loop.run_epochs()
+    run.unwrap()
     return run
 
 

@@ -138,11 +138,18 @@ class Run:
             return self.network
         now = [(id(p), p.shape) for p in self.network.parameters() if p.requires_grad]
         if self._wrapped is None or now != self._wrapped_shapes:
-            self._wrapped = None
-            gc.collect()  # the old wrapper is part of cycles, and would still wait for gradients of the old shapes
+            self.unwrap()
             places = [self.device.index] if self.device.type == "cuda" else None
             self._wrapped, self._wrapped_shapes = DistributedDataParallel(self.network, places), now
         return self._wrapped
+
+    def unwrap(self) -> None:
+        """Let the wrapper go: it is part of cycles, and would wait for gradients of the shapes that it has seen, also
+        in another training of the same parameters.
+        """
+        if self._wrapped is not None:
+            self._wrapped = None
+            gc.collect()
 
     @torch.no_grad()
     def average_gradients(self) -> None:

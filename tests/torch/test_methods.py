@@ -394,3 +394,4 @@ def test_two_processes_agree(tmp_path):
         first, second = (torch.load(tmp_path / f"{method}.{rank}", weights_only=True) for rank in (0, 1))
         assert first.keys() == second.keys() and first["removed 0"].any()
         assert all(torch.equal(first[name], second[name]) for name in first), method
+    assert json.loads((tmp_path / "job" / "outcome.json").read_text())["pruned"]["certificate"]["exact"]

@@ -1,6 +1,7 @@
-"""What `torchrun` runs in a test: slimming and ChipNet in several processes, and what each came to."""
+"""What `torchrun` runs in a test: slimming and ChipNet in several processes, and what each came to; and a whole job."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +13,9 @@ from onnxprune.torch.binding import bind
 from onnxprune.torch.chipnet import ChipGates, ChipNet
 from onnxprune.torch.forecast import FixedEpoch
 from onnxprune.torch.hooks import Hook
+from onnxprune.torch.jobs import Place
 from onnxprune.torch.loop import train
+from onnxprune.torch.methods import Chips, chip
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.scales import Scales
 from onnxprune.torch.slimming import PruneOnce, Sparsity
@@ -45,6 +48,9 @@ def main(folder: Path) -> None:
 
     gated = ChipGates(task.model(), binding)
     trained(gated, [ChipNet(gated, "macs", 0.5, lr=0.5, stage=1, recalibrate=2)], folder / "chip")
+
+    # Two trainings of the same parameters, which are made smaller in between.
+    chip(task, RECIPE, replace(RECIPE, epochs=1), Chips("macs", 0.5, lr=0.5), Place(folder / "job"))
 
 
 if __name__ == "__main__":
