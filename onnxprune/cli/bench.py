@@ -126,7 +126,7 @@ def bench(models: tuple[Path, ...], measured: Measuring, run: Running, sizes: Ma
     \b
     Examples:
       onnxprune bench model.onnx small.onnx
-      onnxprune bench model.onnx small.onnx --threads 1 --seconds 30 --size batch=8 --fail-if 'p50 > 0.95x'
+      onnxprune bench model.onnx small.onnx --threads 1 --seconds 30 --size batch=8 --fail-if 'p99 > 50ms'
     """
     if measured.layers and run.runtime != "cpu":
         raise UsageError("--layers profiles onnxruntime on the CPU", "leave it out, or take --runtime cpu")

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def test_the_examples_of_the_help_run(verb, run, folder):
         prepare_training(folder)
     help = CliRunner().invoke(application, [verb.name, "--help"]).stdout
     for line in re.findall(rf"^    onnxprune ({verb.name} .*)$", help, re.M):
-        words = [word.strip("'") for word in line.partition(" |")[0].split()]
+        words = shlex.split(line.partition(" |")[0])
         words += BRIEFLY.get(verb.name, [])
         done = run(*words)
         assert done.exit_code == 0, f"{line}: {done.output}"
