@@ -117,11 +117,11 @@ run = options.bundled(
 def bench(models: tuple[Path, ...], measured: Measuring, run: Running, sizes: Mapping[str, int], out: Output) -> None:
     """Time models side by side.
 
-    The models take turns on the same random input (A B, B A, ...), so that a machine that slows down slows all of them.
-    The first is what the others are compared with, and takes part twice: by how much it differs from itself is the
-    floor below which no difference means anything. Prints medians with 95% confidence intervals of the time and of its
-    ratio to the first model's, tails, what the machine did meanwhile, and by how much outputs differ from the first
-    model's, relative to their range.
+    The models take turns on the same random input, in orders drawn at random, so that a machine that slows down slows
+    all of them. The first is what the others are compared with, and takes part twice: by how much it differs from
+    itself is the floor below which no difference means anything. Prints medians with 95% confidence intervals of the
+    time and of its ratio to the first model's, tails, what the machine did meanwhile, and by how much outputs differ
+    from the first model's, relative to their range.
 
     \b
     Examples:

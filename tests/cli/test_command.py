@@ -41,7 +41,7 @@ def test_help_lists_all_verbs_the_whole_job_first(run):
 
 
 def options_in(text: str) -> set[str]:
-    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text))
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=NAMES)
