@@ -44,7 +44,7 @@ def _search(bed: Bed, network: str) -> Figures:
     structures = Structures(binding.analysis, Widths(most), {"macs": macs / whole})
     fitness = Recalibrated(task, module, binding, recipe)
     plan = Plan(bed.evaluations, (bed.seed,), controls=(CHANCE,), fitness={"network": network})
-    judge = InProcess(lambda: lambda job: fitness(structures.mask(job.structure, {}, job.seed), job.seed, job.effort))
+    judge = InProcess(lambda: structures.judge(fitness))
     found = campaign(structures, judge, plan, folder, resume=True, show=_looking_at(bed.clock))
     first = winner(found)
     mask = structures.mask(first.structure, {"method": BEES, "validation": first.score})

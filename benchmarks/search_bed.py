@@ -24,7 +24,7 @@ from benchmarks.record import Benchmark, Column, Record, Row
 from onnxprune.mask import Mask, read_mask
 from onnxprune.report.files import document, write_text
 from onnxprune.search.campaign import BEES, CHANCE, Plan
-from onnxprune.search.evaluation import Evaluation, Job, Judge
+from onnxprune.search.evaluation import Evaluation, Judge
 from onnxprune.search.executors import InProcess
 from onnxprune.search.run import Budget, best, search
 from onnxprune.search.structures import Structures, Widths
@@ -96,12 +96,8 @@ def judging(bed: Bed, fitness: type[Recalibrated]) -> tuple[Structures, Judge]:
     """Structures of the trained network, and what judges them."""
     network, binding = bed.trained()
     structures = Structures(binding.analysis, Widths(), {"macs": MACS})
-    judge = fitness(bed.task, network, binding, replace(bed.recipe, epochs=PUBLISHED_EPOCHS))
-
-    def judged(job: Job) -> dict[str, float]:
-        return dict(judge(structures.mask(job.structure, {}, job.seed), job.seed, job.effort))
-
-    return structures, judged
+    made = fitness(bed.task, network, binding, replace(bed.recipe, epochs=PUBLISHED_EPOCHS))
+    return structures, structures.judge(made)
 
 
 def searched(bed: Bed, method: Method, seconds: float, folder: Path) -> tuple[Mask, dict[str, Any]]:

@@ -41,3 +41,8 @@ class VerificationError(OnnxPruneError):
     """The pruned model is not the masked original."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of any type says, in one line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

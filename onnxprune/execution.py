@@ -13,7 +13,7 @@ from onnx import ModelProto, ValueInfoProto, helper
 
 from onnxprune.coupling import input_shape
 from onnxprune.embedded import self_contained
-from onnxprune.errors import ModelError
+from onnxprune.errors import ModelError, first_line
 from onnxprune.files import write_model
 from onnxprune.forms import is_fixed
 from onnxprune.graph import Graph, Model
@@ -99,8 +99,7 @@ def run(model: Model, feeds: Sequence[Feeds], more: Sequence[str] = (), *, fast:
         return [session.run(None, f) for f in feeds]
     except Exception as error:  # onnxruntime raises types of its own, none of them public
         name = model.path or "the model"
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{name} does not run in onnxruntime: {line}", NOT_RUNNING) from error
+        raise ModelError(f"{name} does not run in onnxruntime: {first_line(error)}", NOT_RUNNING) from error
 
 
 def _exposing(model: Model, names: Sequence[str]) -> Model:

@@ -54,6 +54,10 @@ class Group:
     consumers: tuple[str, ...]
     atoms: tuple[Atom, ...] = field(repr=False)
 
+    def counts(self, stay: np.ndarray) -> dict[Atom, int]:
+        """Elements of every atom that stay when these units do: bool `(size,)`."""
+        return {atom: int(stay[start : start + atom.size].sum()) for atom, start in self.first_units.items()}
+
     @property
     def first_units(self) -> dict[Atom, int]:
         """The number of the first unit of every atom."""

@@ -237,6 +237,5 @@ def _counts(groups: Sequence[Group], scores: Mapping[str, np.ndarray], widths: M
         if len(group.atoms) == 1:
             counts[group.atoms[0]] = width
             continue
-        kept = _best(scores[group.name], width)
-        counts.update((atom, int(kept[start : start + atom.size].sum())) for atom, start in group.first_units.items())
+        counts.update(group.counts(_best(scores[group.name], width)))
     return counts

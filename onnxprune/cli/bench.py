@@ -12,7 +12,6 @@ from onnxprune import api
 from onnxprune.analysis import analyze
 from onnxprune.cli import options
 from onnxprune.cli.application import Verb
-from onnxprune.cli.options import option
 from onnxprune.cli.output import Output
 from onnxprune.cli.work import refuse_unknown_sizes
 from onnxprune.errors import UsageError
@@ -29,10 +28,7 @@ from onnxprune.latency import (
 )
 from onnxprune.report.tables import compared_table, layers_table, machine_table, tails_table, timing_table
 
-measuring, running = (
-    (lambda *names, title=title, **how: option(*names, section=title, show_default=True, **how))
-    for title in ("How to measure", "Where to run")
-)
+measuring, running = options.under("How to measure"), options.under("Where to run")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from onnxprune.analysis import Analysis, analyze
 from onnxprune.latency.prediction import Latency
 from onnxprune.resources import Resource
 from onnxprune.search.calibration import Calibrated, read_samples
-from onnxprune.search.evaluation import Job, Judge
+from onnxprune.search.evaluation import Judge
 from onnxprune.search.structures import Structures, TimeLimit, Widths
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ class FileMaker:
 
     def __call__(self) -> Judge:
         structures = replace(self, scope=self.scope.unlimited).scoped()
-        fitness = self.fitness(structures)
-        return lambda job: fitness(structures.mask(job.structure, {}, job.seed))
+        return structures.judge(self.fitness(structures))
 
     def fitness(self, structures: Structures) -> Calibrated:
         """Judges masks."""
@@ -142,13 +141,8 @@ class TaskMaker:
 
         one_thread()
         network, binding = self.network()
-        fitness = self.fitness(network, binding)
         structures = replace(self, scope=self.scope.unlimited).structures(binding)
-
-        def judge(job: Job) -> Mapping[str, float]:
-            return fitness(structures.mask(job.structure, {}, job.seed), job.seed, job.effort)
-
-        return judge
+        return structures.judge(self.fitness(network, binding))
 
     def told(self) -> dict[str, Any]:
         """What tells this fitness from others."""

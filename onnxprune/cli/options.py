@@ -98,8 +98,12 @@ def bundled(name: str, kind: type, *options: Decorator) -> Decorator:
     return decorate
 
 
-choosing = functools.partial(option, section="What to remove", show_default=True)
-limiting = functools.partial(option, section="Limits", show_default=True)
+def under(section: str) -> Callable[..., Decorator]:
+    """Options under one heading, with their defaults."""
+    return functools.partial(option, section=section, show_default=True)
+
+
+choosing, limiting = under("What to remove"), under("Limits")
 
 target = choosing(
     "--target",

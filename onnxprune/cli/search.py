@@ -12,7 +12,7 @@ import click
 from onnxprune.cli import options, training
 from onnxprune.cli.application import Verb
 from onnxprune.cli.judging import FileMaker, Kind, Scope, TaskMaker
-from onnxprune.cli.options import choosing, option
+from onnxprune.cli.options import choosing
 from onnxprune.cli.output import Output
 from onnxprune.cli.searched import Files, comparison, finish_file, finish_task, latency_told, progress, write_frontier
 from onnxprune.errors import UsageError
@@ -26,10 +26,8 @@ from onnxprune.search.frontier import Point, limits, points
 from onnxprune.search.remote import Cluster, Remote
 from onnxprune.search.structures import Compat, Widths
 
-searching, judging, working, spreading = (
-    (lambda *names, title=title, **how: option(*names, section=title, show_default=True, **how))
-    for title in ("How to search", "How to judge", "What to search, and where to", "Where to judge")
-)
+searching, judging = options.under("How to search"), options.under("How to judge")
+working, spreading = options.under("What to search, and where to"), options.under("Where to judge")
 
 
 RUNGS = (0.25, 0.5, 1.0)

@@ -122,7 +122,8 @@ def write_frontier(judged: Sequence[Point], of: str, folder: Path) -> Table:
     best = frontier(judged)
     write_text(folder / FRONTIER, document({"of": of, "frontier": [asdict(point) for point in best]}))
     groups = {
-        name: [(p.share, p.score) for p in judged if p.sampler == name] for name in {p.sampler: 0 for p in judged}
+        name: [(p.share, p.score) for p in judged if p.sampler == name]
+        for name in dict.fromkeys(p.sampler for p in judged)
     }
     pictures.frontier(groups, [(p.share, p.score) for p in best], folder / FRONTIER_PICTURE, of)
     rows = [(f"{p.share:.3f}", f"{p.score:.4f}", p.sampler, str(sum(p.widths.values()))) for p in best]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnxprune.cli import options
-from onnxprune.cli.options import option
 from onnxprune.cli.output import Output
 from onnxprune.errors import UsageError
 from onnxprune.report import Table
@@ -25,8 +23,7 @@ if TYPE_CHECKING:
 
 DIGITS = "onnxprune.torch.tasks:Digits"
 
-training = functools.partial(option, section="How to train", show_default=True)
-working = functools.partial(option, section="Where to work", show_default=True)
+training, working = options.under("How to train"), options.under("Where to work")
 
 
 def require_torch() -> None:

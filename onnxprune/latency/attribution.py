@@ -14,9 +14,9 @@ import numpy as np
 from onnx import NodeProto
 
 from onnxprune.analysis import Analysis
-from onnxprune.forms import atoms
 from onnxprune.graph import Node
 from onnxprune.latency.profile import Kernel, name_of, profile
+from onnxprune.latency.segments import channel_atoms
 from onnxprune.latency.table import LAYOUT
 
 BLOCKED = ("_bn_nchwc", "_nchwc")
@@ -129,10 +129,8 @@ class Owners:
 
     def groups(self, indices: Iterable[int]) -> tuple[str, ...]:
         """The channel groups on the tensors of some nodes."""
-        forms, owner = self._analysis.trace.forms, self._analysis.owner
-        nodes = [self._nodes[index] for index in indices]
-        axes = [form for node in nodes for name in (*node.inputs, *node.outputs) for form in forms.get(name) or ()]
-        return tuple(dict.fromkeys(owner[atom] for form in axes for atom in atoms(form) if atom in owner))
+        found = channel_atoms(self._analysis, [self._nodes[index] for index in indices])
+        return tuple(dict.fromkeys(self._analysis.owner[atom] for atom in found))
 
     def _made(self, names: Iterable[str]) -> list[Node]:
         """The original nodes that make tensors."""

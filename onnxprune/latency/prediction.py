@@ -101,9 +101,7 @@ class Latency:
     def _counts(self, units: Units) -> dict[Atom, int]:
         counts: dict[Atom, int] = {}
         for group in self.analysis.groups:
-            stay = units.get(group.name)
-            for atom, start in group.first_units.items():
-                counts[atom] = atom.size if stay is None else int(stay[start : start + atom.size].sum())
+            counts |= group.counts(units.get(group.name, np.ones(group.size, bool)))
         return counts
 
     def _pruned(self, units: Units) -> Model:

@@ -60,7 +60,7 @@ def find_segments(analysis: Analysis) -> tuple[Segment, ...]:
             rows.append([])
         rows[place].append(node)
         places.update((name, place) for name in node.outputs if name)
-    return tuple(Segment(tuple(row), _atoms(analysis, row)) for row in rows)
+    return tuple(Segment(tuple(row), channel_atoms(analysis, row)) for row in rows)
 
 
 def _ends_in(last: Node, node: Node, readers: Mapping[str, int]) -> bool:
@@ -79,7 +79,8 @@ def _readers(graph: Graph) -> dict[str, int]:
     return {name: counts.get(name, 0) for node in graph.nodes for name in node.outputs}
 
 
-def _atoms(analysis: Analysis, nodes: Iterable[Node]) -> tuple[Atom, ...]:
+def channel_atoms(analysis: Analysis, nodes: Iterable[Node]) -> tuple[Atom, ...]:
+    """Atoms of channel groups on the axes of all that some nodes read and make."""
     names = dict.fromkeys(name for node in nodes for name in (*node.inputs, *node.outputs))
     axes = [form for name in names for form in analysis.trace.forms.get(name) or ()]
     found = dict.fromkeys(atom for form in axes for atom in atoms(resolve(form)))

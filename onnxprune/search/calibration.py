@@ -67,7 +67,7 @@ class Calibrated:
     def __init__(self, analysis: Analysis, samples: Samples, calibration: int = 256):
         self.analysis, self.samples, self.calibration = analysis, samples, calibration
 
-    def __call__(self, mask: Mask) -> Mapping[str, float]:
+    def __call__(self, mask: Mask, seed: int = 0, effort: float = 1.0) -> Mapping[str, float]:
         """The accuracy (top 1) of the first output."""
         return {"score": self.score(self.model(mask))}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,6 +15,7 @@ from onnxprune.mask import Mask, make_mask
 from onnxprune.ranking import Budget, Limits, best_of_each
 from onnxprune.resources import Resource
 from onnxprune.scores import SCORES
+from onnxprune.search.evaluation import Judge
 from onnxprune.search.grid import Grid, Structure
 from onnxprune.selection import primary_groups
 
@@ -67,6 +68,10 @@ class Widths:
                 "lower the least width, or raise the largest share",
             )
         return tuple(found)
+
+
+Fitness = Callable[[Mask, int, float], Mapping[str, float]]
+"""Figures of a mask, given the seed of all chance and the share of all effort; `score` is among them."""
 
 
 class Clock(Protocol):
@@ -190,6 +195,10 @@ class Structures:
             scores |= {group.name: drawn[group.name] for group in self.groups if len(group.atoms) == 1}
         kept = best_of_each([scores[group.name] for group in self.groups], self.grid.widths_of(structure))
         return {group.name: stay for group, stay in zip(self.groups, kept, strict=True)}
+
+    def judge(self, fitness: Fitness) -> Judge:
+        """Judges jobs by a fitness of masks."""
+        return lambda job: fitness(self.mask(job.structure, {}, job.seed), job.seed, job.effort)
 
     def mask(self, structure: Structure, provenance: Mapping[str, object], seed: int | None = None) -> Mask:
         """The mask that keeps `units`."""

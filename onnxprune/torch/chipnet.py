@@ -238,7 +238,6 @@ class ChipNet(Hook):
         """Crispness, and the squared distance to the budget."""
         network, course = self.network, self.network.course
         gates = network.values()
-        # The mean is over gates; what is open has none.
         undecided = torch.where(network.open, 0.0, network.smooth() - gates)
         crispness = undecided.square().sum() / (~network.open).sum().clamp(min=1)  # what is open has no gate
         rounded = torch.sigmoid(course.tau * (gates - 0.5))

@@ -18,7 +18,7 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from onnxprune.errors import ModelError, UsageError
+from onnxprune.errors import ModelError, UsageError, first_line
 
 Mode = Literal["dynamo", "dynamo-unoptimized", "torchscript", "torchscript-preserve"]
 Example = Tensor | tuple[Tensor, ...]
@@ -163,11 +163,6 @@ def tensors_in(result: Any) -> list[Tensor]:
         return [result]
     parts = result.values() if isinstance(result, Mapping) else result if isinstance(result, list | tuple) else ()
     return [tensor for part in parts for tensor in tensors_in(part)]
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @contextlib.contextmanager

@@ -104,9 +104,10 @@ def slim(task: Task, recipe: Recipe, slimming: Slimming, place: Place) -> Outcom
 
     def decide(run: Run, values: np.ndarray) -> Mask:
         told = {"validation before": run.evaluate("validation", run.network)}
-        whole, select = exported(run.network, binding), partial(decision.select, values)
+        select = partial(decision.select, values)
         # Carriers would make odd multiples; gates leave no constants, and what goes with a branch none that matters.
         fold = slimming.fold and not isinstance(network, Gated) and strategy.round_to == 1 and not strategy.branches
+        whole = exported(run.network, binding) if fold else None
         mask = _folded(network, binding, slimming.target, select) if fold else None
         if mask is None:
             write_pruned(run, run.network, binding, mask := select(), place.folder, told)

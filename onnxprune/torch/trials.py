@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from onnxprune import api, execution
-from onnxprune.errors import ModelError
+from onnxprune.errors import ModelError, first_line
 from onnxprune.graph import Graph
 from onnxprune.mask import Mask, dropped_by, make_mask
 from onnxprune.slicing import Edits
 from onnxprune.torch.binding import Binding
-from onnxprune.torch.exporting import Example, first_line, in_single, tensors_in
+from onnxprune.torch.exporting import Example, in_single, tensors_in
 from onnxprune.torch.filling import filled
 from onnxprune.torch.gates import Gated
 from onnxprune.torch.removing import NORMS, Sizes, norm_sizes, own_tensors, remove, state_sizes

@@ -164,7 +164,13 @@ def test_best_weights_of_a_gated_training_are_a_start(tmp_path):
 
     how = Slimming({"macs": 0.5}, FixedEpoch(2), strength=1e-3)
     slim(Bare(), FAST, how, Place(tmp_path / "slim"))
-    fine_tune(Bare(), FAST, Place(tmp_path / "fine", tmp_path / "slim" / "best.pt"), tmp_path / "slim" / "mask.json")
+    place = Place(tmp_path / "fine", tmp_path / "slim" / "best.pt")
+    outcome = fine_tune(Bare(), FAST, place, tmp_path / "slim" / "mask.json")
+    assert (
+        outcome.finished
+        and outcome.figures["cost"]["macs"]
+        <= 0.5 * onnxprune.analyze(onnxprune.load(tmp_path / "slim" / "dense.onnx")).cost.macs
+    )
 
 
 def test_triggers_look_at_what_may_go(tmp_path):

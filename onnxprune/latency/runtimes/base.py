@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from onnxprune.errors import ModelError, UsageError
+from onnxprune.errors import ModelError, UsageError, first_line
 from onnxprune.execution import Feeds, Outputs
 from onnxprune.graph import Model
 
@@ -128,5 +128,5 @@ class Runtime(Protocol):
 
 def does_not_run(model: Model, runtime: str, error: Exception) -> ModelError:
     """The error for a model that a runtime refuses."""
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ModelError(f"{model.path or 'the model'} does not run in {runtime}: {line}", "give --size, or export again")
+    what = f"{model.path or 'the model'} does not run in {runtime}: {first_line(error)}"
+    return ModelError(what, "give --size, or export again")

@@ -31,7 +31,6 @@ class Provider:
         provider: onnxruntime's name.
         helpers: providers that may take what it lacks, and are no fallback.
         options: of the provider, from a setting.
-        session: entries of the session's configuration, from a setting.
         takes: fields of a setting that mean something to it.
         precisions: that it knows.
         needs: why it cannot be used although onnxruntime has it, and with which wheel it can.
