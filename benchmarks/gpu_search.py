@@ -10,7 +10,7 @@ from onnxprune.search.executors import InProcess
 from onnxprune.search.run import best
 from onnxprune.search.structures import Structures, Widths
 from onnxprune.torch.fitness import CALIBRATION, IMAGES, Recalibrated
-from onnxprune.torch.handover import MASK, load_weights
+from onnxprune.torch.handover import MASK
 from onnxprune.torch.jobs import Place, started
 from onnxprune.torch.sampling import size_of
 
@@ -38,8 +38,7 @@ def searched(bed: Bed, network: str) -> Figures:
 
 def _search(bed: Bed, network: str) -> Figures:
     folder, task, recipe = bed.work / network / "search", bed.task(network), bed.recipe(f"{network}/dense")
-    module, binding = started(task, recipe, Place(folder))
-    load_weights(module, bed.work / network / "dense" / WEIGHTS)
+    module, binding = started(task, recipe, Place(folder, bed.work / network / "dense" / WEIGHTS))
     (macs, most), whole = LIMITS[network], binding.analysis.cost.macs
     structures = Structures(binding.analysis, Widths(most), {"macs": macs / whole})
     fitness = Recalibrated(task, module, binding, recipe)

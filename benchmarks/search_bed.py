@@ -10,9 +10,11 @@ split, on which accuracies are taken at the end. Searches and trainings that end
 import argparse
 import contextlib
 import json
+import multiprocessing
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -146,6 +148,12 @@ def summary(results: Record) -> list[str]:
     return lines
 
 
+def begin(beds: Sequence[Bed], jobs: int) -> None:
+    """Train the networks that all start from, each on one thread."""
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=one_thread) as pool:
+        list(pool.map(half, beds))
+
+
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = arguments(BENCHMARK)
@@ -163,8 +171,7 @@ def main() -> int:
     options = {"seconds": args.seconds, "epochs": args.epochs, "images": args.images, "jobs": args.jobs}
     results = record(BENCHMARK, args, amp=AMP, **options)
     beds = [make_bed(args.data, args.epochs, args.images, seed) for seed in range(args.seeds)]
-    for bed in beds:
-        half(bed)
+    begin(beds, args.jobs)
     rows = {
         f"{name} {bed.recipe.seed}": partial(measure, name, bed, args.seconds)
         for name in (*METHODS, UNIFORM)

@@ -15,9 +15,10 @@ from onnxprune.errors import ModelError
 from onnxprune.forms import Atom, atoms
 from onnxprune.graph import Model
 from onnxprune.groups import Group, unit_index
-from onnxprune.torch.exporting import Example, Mode, distinct, export, on_cpu
+from onnxprune.torch.exporting import EXPORTERS, Example, Mode, distinct, export, on_cpu
 from onnxprune.torch.matching import Place, Places, match
 from onnxprune.torch.norms import batch_norms, scale_names
+from onnxprune.torch.values import with_values
 
 
 class Lying(NamedTuple):
@@ -41,7 +42,8 @@ class Binding:
     """A module and its export, side by side.
 
     Attributes:
-        analysis: of the export.
+        analysis: of the export, with the values that the module had when it was bound; in export modes that fold
+            BatchNorms with values of no meaning, unless the export was given.
         places: for every stored tensor that was found, the parameters and buffers that it holds; those with several
             names under the first one.
         unmapped: stored floating-point tensors on channel axes that hold nothing of the module.
@@ -96,7 +98,8 @@ def bind(
         ModelError: the module cannot be exported, no stored tensor of the export is a parameter of it, or one parameter
             is stored several times, with channels that the export does not tie.
     """
-    example, first = on_cpu(example), _first_names(module)
+    example, first, given = on_cpu(example), _first_names(module), analysis
+    own = named_tensors(module)
     if analysis is None:
         module = distinct(module)
         analysis = analyze(Model(export(module, example, mode=mode)))
@@ -114,6 +117,8 @@ def bind(
     _require_ties(analysis, places)
     unmapped = tuple(name for name in stored if name not in places and _carries(analysis, name))
     scales = frozenset(first.get(name, name) for name in scale_names(module))
+    if given is None and EXPORTERS[mode].keeps_names:
+        analysis = analyze(with_values(analysis.model, places, own))
     return Binding(analysis, places, unmapped, scales, example, mode)
 
 

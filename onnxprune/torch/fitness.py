@@ -19,13 +19,15 @@ from onnxprune.torch.loop import train
 from onnxprune.torch.recalibration import recalibrate
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.run import autocast, device
-from onnxprune.torch.sampling import Loading, Sampling, in_order, size_of
+from onnxprune.torch.sampling import Loading, Sampling, in_order, seeded, size_of
 from onnxprune.torch.shrinking import shrink, smaller_copy
 from onnxprune.torch.task import Task, guarded, load_task, several
 from onnxprune.torch.usercode import called
 
 IMAGES, CALIBRATION = 1_000, 256
 """Validation samples that are looked at, and training samples that statistics are measured on."""
+CACHED = 32
+"""So many validation samples are computed at a time on a CPU: what a layer leaves for the next then fits its cache."""
 
 
 def begun(task: str, weights: Mapping[str, np.ndarray] | None, seed: int) -> tuple[nn.Module, Binding]:
@@ -73,13 +75,11 @@ class Recalibrated:
     ):
         self.task, self.binding, self.recipe, self.device = guarded(task), binding, recipe, device(recipe)
         self.network = copy.deepcopy(network).to(self.device)
-        if recipe.channels_last:
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._loading = Loading(0, self.device, recipe.channels_last, several(self.task))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
-            self._validation = self._batches("validation", images, recipe)
-            self._calibration = [inputs for inputs, _ in self._batches("train", calibration, recipe)]
+        with seeded(recipe.seed):
+            size = min(recipe.batch, CACHED) if self.device.type == "cpu" else recipe.batch
+            self._validation = self._batches("validation", images, size)
+            self._calibration = [inputs for inputs, _ in self._batches("train", calibration, recipe.batch)]
         self._tried = False
 
     def __call__(self, mask: Mask, seed: int = 0, effort: float = 1.0) -> Mapping[str, float]:
@@ -98,9 +98,16 @@ class Recalibrated:
             small = copy.deepcopy(self.network)
             shrink(small, self.binding, mask)
             self._tried = True
+        if self.channels_last:
+            small.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with autocast(self.recipe, self.device):
             recalibrate(small, self._calibration)
         return small
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether images are computed so; without training a CPU is faster by it."""
+        return self.recipe.channels_last or self.device.type == "cpu"
 
     @torch.no_grad()
     def score(self, network: nn.Module) -> float:
@@ -113,13 +120,11 @@ class Recalibrated:
                 metric.update(_in_full(outputs), targets)
         return float(metric.compute())
 
-    def _batches(self, split: Any, count: int, recipe: Recipe) -> list[tuple[Any, Any]]:
+    def _batches(self, split: Any, count: int, size: int) -> list[tuple[Any, Any]]:
         """Batches of the first samples of a permutation, kept: they are used for every structure."""
         data = self.task.data(split)
-        order = Sampling(size_of(data, split), 1, recipe.seed).order(0)[:count].tolist()
-        batches = (
-            batch._replace(indices=[order[k] for k in batch.indices]) for batch in in_order(len(order), recipe.batch)
-        )
+        order = Sampling(size_of(data, split), 1, self.recipe.seed).order(0)[:count].tolist()
+        batches = (batch._replace(indices=[order[k] for k in batch.indices]) for batch in in_order(len(order), size))
         return list(self._loading.pairs(data, batches))
 
 
@@ -135,9 +140,14 @@ def _in_full(outputs: Any) -> Any:
 class Trained(Recalibrated):
     """The score after some epochs of training by the recipe, as published (ABCPruner: 2 epochs)."""
 
+    @property
+    def channels_last(self) -> bool:
+        """As the recipe says: gradients of such images are wrong on CPUs (see `train`)."""
+        return self.recipe.channels_last
+
     def network_for(self, mask: Mask, seed: int = 0, effort: float = 1.0) -> nn.Module:
         """A smaller copy, trained for a share of the epochs, at least one."""
         small, epochs = self.smaller(mask), max(1, round(effort * self.recipe.epochs))
         with TemporaryDirectory() as folder:
-            train(self.task, small, replace(self.recipe, seed=seed, epochs=epochs), folder=folder)
+            train(self.task, small, replace(self.recipe, seed=seed, epochs=epochs), folder=folder, quiet=True)
         return small

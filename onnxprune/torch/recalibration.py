@@ -19,7 +19,7 @@ from onnxprune.torch.usercode import called
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, batches: Iterable[Any]) -> None:
-    """Set running means and variances of all BatchNorms to their averages over batches of inputs.
+    """Set running means and variances of all BatchNorms to their averages over batches of inputs, by their sizes.
 
     All else of the network is as in evaluation: dropout does nothing, no weight changes.
 
@@ -31,16 +31,26 @@ def recalibrate(network: nn.Module, batches: Iterable[Any]) -> None:
     network.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's word for the plain average
         norm.train()
+    seen = 0
     try:
         for inputs in batches:
+            seen += (size := _samples(inputs))
+            for norm in norms:
+                norm.momentum = size / seen  # the new batch's part of the average so far
             called(network, inputs)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         for module, mode in modes:
             module.training = mode
+
+
+def _samples(inputs: Any) -> int:
+    """How many samples a batch has: the first axis of its first tensor."""
+    while not isinstance(inputs, Tensor):
+        inputs = next(iter(inputs.values() if isinstance(inputs, dict) else inputs))
+    return len(inputs)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from onnxprune.errors import ModelError
 from onnxprune.execution import run
 from onnxprune.graph import Model
 from onnxprune.mask import Mask, fit_mask, make_mask
+from onnxprune.scores import SCORES
 from onnxprune.torch.binding import Binding, bind, named_tensors
 from onnxprune.torch.exporting import EXPORTERS, Example, Mode, export, tensors_in
 from onnxprune.torch.filling import filled
@@ -503,3 +504,17 @@ def test_a_module_that_changed_is_not_filled() -> None:
     found.net.head = nn.Linear(6, 5)
     with pytest.raises(ModelError, match=r"'head.weight' has shape \(5, 6\), the export holds it .* shape \(4, 6\)"):
         filled(found.binding, found.net)
+
+
+def test_the_analysis_has_the_values_of_the_module() -> None:
+    """Scores are computed from them: values of an export with others would give chance."""
+    net = Residual()
+    with torch.no_grad():
+        net.inner.weight.mul_(
+            torch.tensor([5.0, 1.0, 3.0, 2.0, 4.0]).reshape(-1, 1, 1, 1) / net.inner.weight.abs().mean()
+        )
+    analysis = bind(net, torch.zeros(1, 3, 8, 8)).analysis
+    scores = SCORES["l1"](analysis, 0)
+    (group,) = [group for group in analysis.groups if group.size == 5]
+    weights = net.inner.weight.detach().abs().sum((1, 2, 3)).numpy()
+    assert np.allclose(scores[group.name], weights / weights.mean(), rtol=1e-4)

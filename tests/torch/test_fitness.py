@@ -1,9 +1,13 @@
 """Fitnesses: of the smaller copy, the same for the same mask, and the network itself is left alone."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 
 import onnxprune
+from onnxprune.search.structures import Structures, Widths
 from onnxprune.torch.binding import bind
 from onnxprune.torch.fitness import Recalibrated, Trained
 from onnxprune.torch.gates import Gated
@@ -63,3 +67,30 @@ def test_training_helps_and_depends_on_the_seed_alone(trained):
     one, two, other = (fitness.network_for(mask, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(t, two[name]) for name, t in one.items())
     assert not all(torch.equal(t, other[name]) for name, t in one.items())
+
+
+def test_a_structure_keeps_the_units_of_largest_weights(trained):
+    """The binding has the network's own weights, though its export was of others (equal ones would be merged)."""
+    network, binding = trained
+    structures = Structures(binding.analysis, Widths(), {})
+    weights = {name: p.detach().abs().sum((1, 2, 3)).numpy() for name, p in network.named_parameters() if p.ndim == 4}
+    made = {
+        g.name: [ly.parameter for ly in binding.lying(g) if ly.makes and ly.parameter in weights]
+        for g in structures.groups
+    }
+    group = next(g for g in structures.groups if len(made[g.name]) == 1)
+    norms = weights[made[group.name][0]]
+    half = tuple(4 for _ in structures.groups)
+    kept = structures.units(half)[group.name]
+    assert 0 < kept.sum() < group.size and norms[kept].min() >= norms[~kept].max()
+
+
+def test_samples_are_the_same_whatever_was_drawn_before(trained):
+    network, binding = trained
+    found = []
+    for seed in (1, 2):
+        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+        fitness = Recalibrated(Digits(), network, binding, RECIPE)
+        found.append(torch.cat(fitness._calibration))
+        assert np.random.rand() == np.random.RandomState(seed).rand()
+    assert torch.equal(*found)

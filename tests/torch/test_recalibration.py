@@ -28,6 +28,13 @@ def test_they_are_the_averages_over_the_batches(network):
     assert network[3].running_var.sub(1).abs().max() < 0.02
 
 
+def test_a_smaller_batch_counts_for_less(network):
+    batches = [torch.randn(8, 3, 5, 5), torch.randn(2, 3, 5, 5) + 5]
+    recalibrate(network, batches)
+    means = [network[0](x).mean((0, 2, 3)) for x in batches]
+    assert torch.allclose(network[1].running_mean, 0.8 * means[0] + 0.2 * means[1], atol=1e-5)
+
+
 def test_modes_momenta_and_weights_stay(network):
     weights = [p.clone() for p in network.parameters()]
     recalibrate(network, [torch.randn(8, 3, 5, 5)])
