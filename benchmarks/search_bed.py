@@ -1,10 +1,11 @@
 """Searches for half of ResNet-20's multiply-accumulates, each as long, with the same fine-tuning after: CIFAR-10, CPU.
 
-    python -m benchmarks.search_bed [--data FOLDER] [--seconds 180] [--epochs 12] [--images 10000] [--jobs 1]
+    python -m benchmarks.search_bed [--data FOLDER] [--seconds 150] [--epochs 12] [--images 10000] [--jobs 1]
 
 All start from the network that `cpu_bed` trains for half of its epochs, and spend the other half on the structure that
-they found; uniform width needs no search. Every search has so many seconds on one thread, and knows nothing of the test
-split, on which accuracies are taken at the end. Searches and trainings that ended are kept under `build/bed`.
+they found; uniform width needs no search. Every search has so many seconds on one thread, one search after the other
+(on a machine that does nothing else), and knows nothing of the test split, on which accuracies are taken at the end.
+Trainings run `--jobs` at a time. Searches and trainings that ended are kept under `build/bed`.
 """
 
 import argparse
@@ -102,8 +103,14 @@ def judging(bed: Bed, fitness: type[Recalibrated]) -> tuple[Structures, Judge]:
     return structures, structures.judge(made)
 
 
-def searched(bed: Bed, method: Method, seconds: float, folder: Path) -> tuple[Mask, dict[str, Any]]:
+def label(name: str) -> str:
+    """A method's name as a file's."""
+    return name.replace(", ", "-").replace(" ", "_")
+
+
+def searched(name: str, bed: Bed, seconds: float) -> tuple[Mask, dict[str, Any]]:
     """The best mask of a search of so many seconds, and its figures; those of an earlier run if there are any."""
+    folder, method = bed.folder / f"search-{seconds:g}" / label(name), METHODS[name]
     mask, found = folder / "mask.json", folder / "search.json"
     if not found.exists():
         structures, judge = judging(bed, method.fitness)
@@ -123,12 +130,11 @@ def searched(bed: Bed, method: Method, seconds: float, folder: Path) -> tuple[Ma
 def measure(name: str, bed: Bed, seconds: float) -> Row:
     """One search and seed, fine-tuned."""
     one_thread()
-    label = name.replace(", ", "-").replace(" ", "_")
     if name == UNIFORM:
         mask, figures = bed.uniform(), {"evaluations": 0, "seconds": 0.0}
     else:
-        mask, figures = searched(bed, METHODS[name], seconds, bed.folder / f"search-{seconds:g}" / label)
-    found = bed.masked(f"found-{seconds:g}-{label}", bed.part(0.5), mask, bed.half)
+        mask, figures = searched(name, bed, seconds)
+    found = bed.masked(f"found-{seconds:g}-{label(name)}", bed.part(0.5), mask, bed.half)
     how = {"method": name, "seed": bed.recipe.seed, **figures, "accuracy": found["accuracy"]}
     return how | percent_left(bed, found["cost"])
 
@@ -157,7 +163,7 @@ def begin(beds: Sequence[Bed], jobs: int) -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = arguments(BENCHMARK)
-    parser.add_argument("--seconds", type=float, default=180.0, help="of every search (180)")
+    parser.add_argument("--seconds", type=float, default=150.0, help="of every search (150)")
     parser.add_argument("--epochs", type=int, default=12, help="of the bed, half before and half after (12)")
     parser.add_argument("--images", type=int, default=10_000, help="of the training data (10000)")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions (3)")
@@ -172,6 +178,10 @@ def main() -> int:
     results = record(BENCHMARK, args, amp=AMP, **options)
     beds = [make_bed(args.data, args.epochs, args.images, seed) for seed in range(args.seeds)]
     begin(beds, args.jobs)
+    one_thread()
+    for bed in beds:  # methods of one seed in a row: what changes in the machine concerns them all
+        for name in METHODS:
+            print(f"{name} {bed.recipe.seed}: {searched(name, bed, args.seconds)[1]}", flush=True)
     rows = {
         f"{name} {bed.recipe.seed}": partial(measure, name, bed, args.seconds)
         for name in (*METHODS, UNIFORM)
