@@ -137,10 +137,20 @@ class Bed:
         return bind(self.task.model(), self.task.example()).analysis
 
 
-def make_bed(data: Path, epochs: int, images: int, seed: int) -> Bed:
+def make_bed(data: Path, epochs: int, images: int, seed: int, amp: Precision | None = AMP) -> Bed:
     """A seed's bed."""
-    recipe = Recipe(epochs, batch=64, lr=0.1, weight_decay=1e-3, seed=seed, device="cpu", amp=AMP)
-    return Bed(Fewer(resnet20, data, images), recipe, FOLDER / f"{epochs}-{images}-{seed}")
+    recipe = Recipe(epochs, batch=64, lr=0.1, weight_decay=1e-3, seed=seed, device="cpu", amp=amp)
+    return Bed(Fewer(resnet20, data, images), recipe, FOLDER / f"{epochs}-{images}-{amp or 'fp32'}-{seed}")
+
+
+def add_amp(parser: argparse.ArgumentParser) -> None:
+    """The option of trainings' precision."""
+    parser.add_argument("--fp32", action="store_true", help="train in single precision: for CPUs without bfloat16")
+
+
+def amp_of(args: argparse.Namespace) -> Precision | None:
+    """What it says."""
+    return None if args.fp32 else AMP
 
 
 def percent_left(bed: Bed, cost: Mapping[str, float]) -> dict[str, float]:

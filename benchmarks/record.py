@@ -143,13 +143,18 @@ class Record:
         print(f"{name}: {self.rows[name].get('failure', 'done')}", flush=True)
         return self.rows[name]
 
-    def add_all(self, measures: Mapping[str, Callable[[], Row]], jobs: int) -> None:
+    def add_all(
+        self, measures: Mapping[str, Callable[[], Row]], jobs: int, first: Sequence[Callable[[], object]] = ()
+    ) -> None:
         """Measure rows in several processes; not for rows of times, which would disturb each other.
 
-        They end in the order in which they are given, after those that an earlier run of other ones left.
+        They end in the order in which they are given, after those that an earlier run of other ones left. What comes
+        `first` is begun before, and leaves what rows use.
         """
         new = {name: measure for name, measure in measures.items() if name not in self.rows}
         with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            for prepare in first if new else ():
+                pool.submit(prepare)
             names = {pool.submit(measure): name for name, measure in new.items()}
             for future in as_completed(names):
                 self.add(names[future], future.result)

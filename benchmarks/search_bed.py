@@ -1,11 +1,11 @@
 """Searches for half of ResNet-20's multiply-accumulates, each as long, with the same fine-tuning after: CIFAR-10, CPU.
 
-    python -m benchmarks.search_bed [--data FOLDER] [--seconds 150] [--epochs 12] [--images 10000] [--jobs 1]
+    python -m benchmarks.search_bed [--data FOLDER] [--seconds 240] [--epochs 12] [--images 5000] [--jobs 1]
 
 All start from the network that `cpu_bed` trains for half of its epochs, and spend the other half on the structure that
-they found; uniform width needs no search. Every search has so many seconds on one thread, one search after the other
-(on a machine that does nothing else), and knows nothing of the test split, on which accuracies are taken at the end.
-Trainings run `--jobs` at a time. Searches and trainings that ended are kept under `build/bed`.
+they found; uniform width needs no search. Every search has so many seconds on one thread, and knows nothing of the test
+split, on which accuracies are taken at the end. `--jobs` searches run at a time, and nothing else should: all of them
+have company, the last one that of trainings. Searches and trainings that ended are kept under `build/bed`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.common import add_jobs, arguments, record
-from benchmarks.cpu_bed import AMP, MACS, Bed, budget_check, half, interval, make_bed, percent_left
+from benchmarks.cpu_bed import MACS, Bed, add_amp, amp_of, budget_check, half, interval, make_bed, percent_left
 from benchmarks.record import Benchmark, Column, Record, Row
 from onnxprune.mask import Mask, read_mask
 from onnxprune.report.files import document, write_text
@@ -109,6 +109,7 @@ def label(name: str) -> str:
 
 def searched(name: str, bed: Bed, seconds: float) -> tuple[Mask, dict[str, Any]]:
     """The best mask of a search of so many seconds, and its figures; those of an earlier run if there are any."""
+    one_thread()
     folder, method = bed.folder / f"search-{seconds:g}" / label(name), METHODS[name]
     mask, found = folder / "mask.json", folder / "search.json"
     if not found.exists():
@@ -162,10 +163,11 @@ def begin(beds: Sequence[Bed], jobs: int) -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = arguments(BENCHMARK)
-    parser.add_argument("--seconds", type=float, default=150.0, help="of every search (150)")
+    parser.add_argument("--seconds", type=float, default=240.0, help="of every search (240)")
     parser.add_argument("--epochs", type=int, default=12, help="of the bed, half before and half after (12)")
-    parser.add_argument("--images", type=int, default=10_000, help="of the training data (10000)")
+    parser.add_argument("--images", type=int, default=5_000, help="of the training data (5000)")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions (3)")
+    add_amp(parser)
     add_jobs(parser, "2 GB")
     return parser.parse_args()
 
@@ -174,19 +176,17 @@ def main() -> int:
     """Search and fine-tune; 1 if a budget is exceeded."""
     args = parse()
     options = {"seconds": args.seconds, "epochs": args.epochs, "images": args.images, "jobs": args.jobs}
-    results = record(BENCHMARK, args, amp=AMP, **options)
-    beds = [make_bed(args.data, args.epochs, args.images, seed) for seed in range(args.seeds)]
+    results = record(BENCHMARK, args, amp=amp_of(args), **options)
+    beds = [make_bed(args.data, args.epochs, args.images, seed, amp_of(args)) for seed in range(args.seeds)]
     begin(beds, args.jobs)
-    one_thread()
-    for bed in beds:  # methods of one seed in a row: what changes in the machine concerns them all
-        for name in METHODS:
-            print(f"{name} {bed.recipe.seed}: {searched(name, bed, args.seconds)[1]}", flush=True)
+    # Methods of one seed in a row: what changes in the machine concerns them all.
+    searches = [partial(searched, name, bed, args.seconds) for bed in beds for name in METHODS]
     rows = {
         f"{name} {bed.recipe.seed}": partial(measure, name, bed, args.seconds)
         for name in (*METHODS, UNIFORM)
         for bed in beds
     }
-    results.add_all(rows, args.jobs)
+    results.add_all(rows, args.jobs, first=searches)
     return results.finish([budget_check(results.column("macs"))], summary(results))
 
 
