@@ -13,13 +13,13 @@ from onnxprune.errors import ModelError
 from onnxprune.graph import Model
 from onnxprune.tensors import stored_tensors
 from onnxprune.torch.exporting import EXPORTERS
-from onnxprune.torch.matching import Place, Places
+from onnxprune.torch.matching import Place
 
 KEEPING = "bind with mode=" + " or ".join(repr(mode) for mode, exporter in EXPORTERS.items() if exporter.keeps_names)
 """What helps where an export changes values."""
 
 
-def with_values(model: Model, places: Places, own: Mapping[str, Tensor]) -> Model:
+def with_values(model: Model, places: Mapping[str, tuple[Place, ...]], own: Mapping[str, Tensor]) -> Model:
     """The export with other values of parameters and buffers.
 
     Args:
