@@ -5,8 +5,11 @@ from __future__ import annotations
 import fnmatch
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, get_args
+from typing import Any, TypedDict, Unpack, get_args
+
+import numpy as np
 
 from onnxprune.analysis import Analysis
 from onnxprune.branches import Branch, drop
@@ -20,12 +23,45 @@ from onnxprune.scores import SCORES
 from onnxprune.selection import Factor, primary_groups, uncoupled_groups
 
 
+class CandidateOptions(TypedDict, total=False):
+    """What `candidates` takes beside the analysis."""
+
+    score: str
+    round_to: int
+    min_keep: int
+    min_share: float
+    exclude: Collection[str]
+    factor: Factor
+    uncoupled_only: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What may be removed, and how much it matters.
+
+    Attributes:
+        groups: those that may lose units.
+        scores: of their units, float `(size,)` by group name.
+        limits: what their widths must satisfy.
+        provenance: how all that was chosen.
+    """
+
+    groups: tuple[Group, ...]
+    scores: Mapping[str, np.ndarray]
+    limits: Limits
+    provenance: Mapping[str, Any]
+
+    def kept(self, widths: Mapping[str, int]) -> dict[str, np.ndarray]:
+        """The best units of every group, so many of them: bool `(size,)` by group name."""
+        best = best_of_each([self.scores[g.name] for g in self.groups], [widths[g.name] for g in self.groups])
+        return dict(zip((g.name for g in self.groups), best, strict=True))
+
+
 @no_collection()
-def choose(
+def candidates(
     analysis: Analysis,
     *,
-    keep: float | None = None,
-    target: Mapping[Resource, float] | None = None,
     score: str = "l1",
     round_to: int = 1,
     min_keep: int = 1,
@@ -34,14 +70,11 @@ def choose(
     factor: Factor = "auto",
     uncoupled_only: bool = False,
     seed: int = 0,
-) -> Mask:
-    """Choose what to remove.
+) -> Candidates:
+    """Choose what may be removed.
 
     Args:
         analysis: from `analyze`.
-        keep: the share of the units of every group that stays, in (0, 1].
-        target: instead of `keep`: shares of the whole not to be exceeded, such as `{"macs": 0.5}`, of any of
-            `resources.RESOURCES`. Units of all groups are ranked together, and as few go as the budget allows.
         score: `l1`, `l2`, `bn` or `random`.
         round_to: keep multiples of this many units.
         min_keep: keep at least this many units of every group.
@@ -53,10 +86,10 @@ def choose(
         seed: seed of `random`.
 
     Raises:
-        UsageError: an option is out of range, a pattern matches nothing, or no structure meets the target.
+        UsageError: an option is out of range, or a pattern matches nothing.
     """
     limits = Limits(round_to, min_keep, min_share)
-    _check(keep, target, limits)
+    _check_limits(limits)
     _check_one_of(score, "score", SCORES)
     _check_one_of(factor, "factor", get_args(Factor))
     _check_patterns(analysis, exclude)
@@ -68,18 +101,46 @@ def choose(
     for group in groups:
         if group.name not in scores:
             raise UsageError(f"--score {score} gives no scores for {group.name!r}", "use --score l1")
-    if keep is not None:
-        widths = {g.name: limits.nearest(g.size, g.size * keep) for g in groups}
-    else:
-        more = () if factor == "all" else ("let more factors go with --factor all",)
-        widths = Budget(analysis, groups, scores, target or {}).widths(limits, loosened(limits, *more))
-    kept = best_of_each([scores[g.name] for g in groups], [widths[g.name] for g in groups])
-    options: dict[str, Any] = {"keep": keep, "target": dict(target or {}) or None, "round_to": round_to}
-    options |= {"min_keep": min_keep, "exclude": list(exclude) or None, "factor": factor}
-    options |= {"min_share": min_share or None, "uncoupled_only": uncoupled_only or None}
+    options: dict[str, Any] = {"round_to": round_to, "min_keep": min_keep, "exclude": list(exclude) or None}
+    options |= {"factor": factor, "min_share": min_share or None, "uncoupled_only": uncoupled_only or None}
     options |= {"fold": bool(analysis.folded) or None}
-    provenance = {"method": score, "seed": seed} | {k: v for k, v in options.items() if v is not None}
-    return make_mask(analysis, dict(zip((g.name for g in groups), kept, strict=True)), provenance)
+    how = {"method": score, "seed": seed} | {k: v for k, v in options.items() if v is not None}
+    return Candidates(tuple(groups), {g.name: scores[g.name] for g in groups}, limits, how)
+
+
+@no_collection()
+def choose(
+    analysis: Analysis,
+    *,
+    keep: float | None = None,
+    target: Mapping[Resource, float] | None = None,
+    **selection: Unpack[CandidateOptions],
+) -> Mask:
+    """Choose what to remove.
+
+    Args:
+        analysis: from `analyze`.
+        keep: the share of the units of every group that stays, in (0, 1].
+        target: instead of `keep`: shares of the whole not to be exceeded, such as `{"macs": 0.5}`, of any of
+            `resources.RESOURCES`. Units of all groups are ranked together, and as few go as the budget allows.
+        selection: see `candidates`.
+
+    Raises:
+        UsageError: an option is out of range, a pattern matches nothing, or no structure meets the target.
+    """
+    if (keep is None) == (not target):
+        raise UsageError("give either a share to keep or a target", "for example keep=0.5, or target={'macs': 0.5}")
+    check_shares({"keep": keep} if keep is not None else target or {})
+    found = candidates(analysis, **selection)
+    limits = found.limits
+    if keep is not None:
+        widths = {g.name: limits.nearest(g.size, g.size * keep) for g in found.groups}
+    else:
+        more = () if found.provenance["factor"] == "all" else ("let more factors go with --factor all",)
+        budget = Budget(analysis, found.groups, found.scores, target or {})
+        widths = budget.widths(limits, loosened(limits, *more))
+    asked = {"keep": keep} if keep is not None else {"target": dict(target or {})}
+    return make_mask(analysis, found.kept(widths), {**found.provenance, **asked})
 
 
 @no_collection()
@@ -137,10 +198,7 @@ def _ranked_branches(analysis: Analysis, scores: Mapping[str, float]) -> list[Br
     return sorted((own[name] for name in own if name in scores), key=lambda branch: scores[branch.name])
 
 
-def _check(keep: float | None, target: Mapping[Resource, float] | None, limits: Limits) -> None:
-    if (keep is None) == (not target):
-        raise UsageError("give either a share to keep or a target", "for example keep=0.5, or target={'macs': 0.5}")
-    check_shares({"keep": keep} if keep is not None else target or {})
+def _check_limits(limits: Limits) -> None:
     if limits.round_to < 1 or limits.min_keep < 1 or not 0 <= limits.min_share <= 1:
         raise UsageError(
             f"round_to and min_keep are at least 1, min_share is from 0 to 1; got {limits.round_to}, "

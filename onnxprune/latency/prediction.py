@@ -1,13 +1,13 @@
-"""How long any structure of a network takes, without building it: the sum of its segments' times.
+"""How long any structure of a network takes, without running it: the sum of its segments' times.
 
 NetAdapt (Yang et al. 2018, arXiv 1804.03230, section 3.2) adds up a table of layers. Here a segment is measured when a
-structure first needs it at such a width, in the runtime that is asked about, and all of its operators but changes of
-layout count. What a run takes beside them is measured on whole models.
+structure first needs it at such sizes, in the runtime that is asked about; segments of one kind share their times. What
+a run takes beside them is measured on whole models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,95 +15,147 @@ import numpy as np
 from onnxprune import api
 from onnxprune.analysis import Analysis
 from onnxprune.errors import ModelError
-from onnxprune.forms import Atom
+from onnxprune.forms import Atom, atoms
 from onnxprune.graph import Model
+from onnxprune.groups import Group
 from onnxprune.latency.paired import compare
+from onnxprune.latency.parts import part_seconds
 from onnxprune.latency.runtimes import Setting
-from onnxprune.latency.segments import Cutter, Segment, find_segments
-from onnxprune.latency.table import Table, kernel_seconds
+from onnxprune.latency.segments import Cutter, find_segments
+from onnxprune.latency.statistic import Interval
+from onnxprune.latency.table import Table
 from onnxprune.latency.turns import Plan
 from onnxprune.mask import make_mask
 
 Units = Mapping[str, np.ndarray]
 """Which units of a group stay: bool `(size,)` by name; groups that are not named stay whole."""
-CALIBRATION = 2.0
-"""Seconds for which whole models are timed."""
+DEFAULT = Setting()
+CALIBRATION, SURE = 2.0, 0.004
+"""Seconds for which whole models are timed, or until their ratio is known to within this."""
 WIDTHS = (0.75, 0.5, 0.25)
 """Shares of all groups at which they are."""
-MOST_FIXED = 100.0
+MOST_BESIDE = 100.0
 """What a run takes beside its operators, at most, in times of these."""
 
 
 class Latency:
-    """Predicted times of the structures of one network.
+    """Predicted and measured times of the structures of one network.
 
     Args:
         analysis: of the network.
-        threads: of an operator; 0 leaves it to onnxruntime.
+        engine: the runtime's name.
+        setting: of the runtime.
         table: a file for what is measured, to be used again; or None.
 
     Raises:
-        UsageError: the file is of another model, machine or runtime.
+        UsageError: the file is of another device, runtime or setting.
     """
 
-    def __init__(self, analysis: Analysis, threads: int = 0, table: Path | None = None):
-        self.analysis, self.threads = analysis, threads
-        self._segments = find_segments(analysis)
+    def __init__(
+        self, analysis: Analysis, engine: str = "cpu", setting: Setting = DEFAULT, table: Path | None = None
+    ):
+        self.analysis, self.engine, self.setting = analysis, engine, setting
+        self.segments = find_segments(analysis)
         self._cutter = Cutter(analysis)
-        inputs = {value.name: analysis.trace.shape(value.name) for value in analysis.trace.graph.inputs}
-        self._table = Table({"model": analysis.fingerprint, "inputs": inputs, "threads": threads}, table)
+        self._kinds = [self._cutter.kind(segment) for segment in self.segments]
+        self._table = Table(engine, setting, table)
+        self._whole: float | None = None
 
     @property
     def unmeasured(self) -> set[str]:
         """Names of segments that do not run by themselves; they count for nothing."""
-        return {self._segments[key[0]].name for key, seconds in self._table.seconds.items() if seconds is None}
+        failed = {kind for (kind, _), seconds in self._table.seconds.items() if seconds is None}
+        return {segment.name for segment, kind in zip(self.segments, self._kinds, strict=True) if kind in failed}
+
+    @property
+    def beside(self) -> float:
+        """Seconds that a run takes beside its segments, by smaller models whose ratios to the whole are timed.
+
+        (small + beside) / (whole + beside) is such a ratio; the median of what they say counts.
+        """
+        sizes = [self.analysis.trace.shape(value.name) for value in self.analysis.trace.graph.inputs]
+        model, known = f"{self.analysis.fingerprint}{sizes}", self._table.beside
+        if model not in known:
+            said = [self._beside_by(share) for share in WIDTHS]
+            known[model] = float(np.clip(np.median(said), 0, MOST_BESIDE * self.whole))
+            self._table.flush()
+        return known[model]
+
+    @property
+    def whole(self) -> float:
+        """Seconds of all segments of the whole network."""
+        if self._whole is None:
+            self._whole = float(self.seconds({}).sum())
+        return self._whole
 
     def share(self, units: Units) -> float:
-        """The time of a structure by the whole network's."""
-        return (self._sum(units) + self._fixed()) / (self._sum({}) + self._fixed())
+        """The time of a structure by the whole network's, predicted."""
+        return (float(self.seconds(units).sum()) + self.beside) / (self.whole + self.beside)
 
     def measured(self, units: Units) -> float:
         """The same, timed: the median of the ratios of whole models that take turns."""
-        plan = Plan(seconds=CALIBRATION, setting=Setting(threads=self.threads), sizes=self.analysis.sizes)
-        return compare([self.analysis.original, self._pruned(units)], plan).models[1].ratio.median
+        return self.ratio(units).median
 
-    def _fixed(self) -> float:
-        """What a run takes beside its segments, by smaller models whose ratios to the whole are timed.
+    def ratio(self, units: Units, seconds: float = CALIBRATION, seed: int = 0) -> Interval:
+        """The same with its interval; `seconds` at most, and `seed` of the order and the input."""
+        plan = Plan(
+            seconds=seconds,
+            tolerance=SURE,
+            runtime=self.engine,
+            setting=self.setting,
+            sizes=self.analysis.sizes,
+            seed=seed,
+        )
+        return compare([self.analysis.original, self.pruned(units)], plan).models[1].ratio
 
-        (small + fixed) / (whole + fixed) is such a ratio; the median of what they say counts.
-        """
-        if self._table.fixed is None:
-            whole = self._sum({})
-            said = [self._fixed_by(share, whole) for share in WIDTHS]
-            self._table.add({}, float(np.clip(np.median(said), 0, MOST_FIXED * whole)))
-        return self._table.fixed or 0.0
+    def seconds(self, units: Units, segments: Iterable[int] | None = None) -> np.ndarray:
+        """Seconds of some segments, or of all, by number: float `(segments,)`. What is not known yet is measured."""
+        numbers = range(len(self.segments)) if segments is None else list(segments)
+        kept = self.counts(units)
+        keys = {number: (self._kinds[number], self.segments[number].sizes(kept)) for number in numbers}
+        missing = {key: number for number, key in keys.items() if key not in self._table.seconds}
+        if missing:
+            pruned = self.pruned(units)
+            self._table.add({key: self._time(pruned, number, kept) for key, number in missing.items()})
+        return np.array([self._table.seconds[key] or 0.0 for key in keys.values()])
 
-    def _fixed_by(self, share: float, whole: float) -> float:
-        """What one smaller model says; infinite if it is not faster."""
-        units = {group.name: np.arange(group.size) < np.ceil(share * group.size) for group in self.analysis.groups}
-        ratio, small = self.measured(units), self._sum(units)
-        return (small - ratio * whole) / (ratio - 1) if ratio < 1 else np.inf
+    def touching(self, group: Group) -> list[int]:
+        """Numbers of the segments that a group lies on."""
+        own = set(group.atoms)
+        return [
+            k for k, s in enumerate(self.segments) if not own.isdisjoint(a for form in s.forms for a in atoms(form))
+        ]
 
-    def _sum(self, units: Units) -> float:
-        kept = self._counts(units)
-        keys = [(number, *(kept[atom] for atom in s.atoms)) for number, s in enumerate(self._segments)]
-        if missing := [key for key in keys if key not in self._table.seconds]:
-            pruned = self._pruned(units)
-            self._table.add({key: self._time(pruned, self._segments[key[0]], kept) for key in missing})
-        return sum(self._table.seconds[key] or 0.0 for key in keys)
-
-    def _time(self, pruned: Model, segment: Segment, kept: Mapping[Atom, int]) -> float | None:
-        try:
-            return kernel_seconds(self._cutter.cut(pruned, segment, kept), self.threads)
-        except ModelError:
-            return None
-
-    def _counts(self, units: Units) -> dict[Atom, int]:
+    def counts(self, units: Units) -> dict[Atom, int]:
+        """Elements of every atom that stay."""
         counts: dict[Atom, int] = {}
         for group in self.analysis.groups:
             counts |= group.counts(units.get(group.name, np.ones(group.size, bool)))
         return counts
 
-    def _pruned(self, units: Units) -> Model:
+    def pruned(self, units: Units) -> Model:
+        """The structure as a model."""
         mask = make_mask(self.analysis, dict(units), {})
         return api.apply(self.analysis.original, mask, verify=False, analysis=self.analysis)
+
+    def flush(self) -> None:
+        """Write what was measured to the table's file."""
+        self._table.flush()
+
+    def _beside_by(self, share: float) -> float:
+        """What one smaller model says; infinite if it is not faster."""
+        units = {group.name: np.arange(group.size) < np.ceil(share * group.size) for group in self.analysis.groups}
+        ratio, small = self.measured(units), float(self.seconds(units).sum())
+        return (small - ratio * self.whole) / (ratio - 1) if ratio < 1 else np.inf
+
+    def _time(self, pruned: Model, number: int, kept: Mapping[Atom, int]) -> float | None:
+        try:
+            return part_seconds(self._cutter.cut(pruned, self.segments[number], kept), self.engine, self.setting)
+        except ModelError:
+            return None
+
+
+def evenly(size: int, width: int) -> np.ndarray:
+    """`width` of `size` units, evenly spread, so that all parts of a group lose alike: bool `(size,)`."""
+    marks = np.arange(size + 1) * width // size
+    return np.diff(marks) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper
 
 from onnxprune.analysis import Analysis
-from onnxprune.forms import Atom, atoms, resolve
+from onnxprune.cost import FLOATING
+from onnxprune.forms import Atom, Form, atoms, resolve
 from onnxprune.graph import Graph, Model, Node
 from onnxprune.groups import count
 
@@ -22,11 +24,11 @@ class Segment:
 
     Attributes:
         nodes: in the graph's order; the first may be a layer, the others are none.
-        atoms: on the axes of their tensors, those of channel groups only, in the graph's order.
+        forms: of the axes of their tensors, those that hold channels of groups only, each once, in the graph's order.
     """
 
     nodes: tuple[Node, ...]
-    atoms: tuple[Atom, ...]
+    forms: tuple[Form, ...]
 
     @property
     def name(self) -> str:
@@ -37,6 +39,10 @@ class Segment:
     def outputs(self) -> frozenset[str]:
         """Tensors that its nodes make."""
         return frozenset(name for node in self.nodes for name in node.outputs if name)
+
+    def sizes(self, kept: Mapping[Atom, int]) -> tuple[int, ...]:
+        """Of its forms, when `kept[a]` elements of every atom stay."""
+        return tuple(count(form, kept) for form in self.forms)
 
 
 def find_segments(analysis: Analysis) -> tuple[Segment, ...]:
@@ -60,7 +66,7 @@ def find_segments(analysis: Analysis) -> tuple[Segment, ...]:
             rows.append([])
         rows[place].append(node)
         places.update((name, place) for name in node.outputs if name)
-    return tuple(Segment(tuple(row), channel_atoms(analysis, row)) for row in rows)
+    return tuple(Segment(tuple(row), _channel_forms(analysis, row)) for row in rows)
 
 
 def _ends_in(last: Node, node: Node, readers: Mapping[str, int]) -> bool:
@@ -79,11 +85,21 @@ def _readers(graph: Graph) -> dict[str, int]:
     return {name: counts.get(name, 0) for node in graph.nodes for name in node.outputs}
 
 
+def _axes(analysis: Analysis, nodes: Iterable[Node]) -> Iterator[Form]:
+    """Forms of the axes of all that some nodes read and make."""
+    names = dict.fromkeys(name for node in nodes for name in (*node.inputs, *node.outputs))
+    return (resolve(form) for name in names for form in analysis.trace.forms.get(name) or ())
+
+
+def _channel_forms(analysis: Analysis, nodes: Iterable[Node]) -> tuple[Form, ...]:
+    """Those of them that hold channels of groups, each once."""
+    found = {id(form): form for form in _axes(analysis, nodes)}
+    return tuple(form for form in found.values() if any(atom in analysis.owner for atom in atoms(form)))
+
+
 def channel_atoms(analysis: Analysis, nodes: Iterable[Node]) -> tuple[Atom, ...]:
     """Atoms of channel groups on the axes of all that some nodes read and make."""
-    names = dict.fromkeys(name for node in nodes for name in (*node.inputs, *node.outputs))
-    axes = [form for name in names for form in analysis.trace.forms.get(name) or ()]
-    found = dict.fromkeys(atom for form in axes for atom in atoms(resolve(form)))
+    found = dict.fromkeys(atom for form in _axes(analysis, nodes) for atom in atoms(form))
     return tuple(atom for atom in found if atom in analysis.owner)
 
 
@@ -125,6 +141,32 @@ class Cutter:
         proto = ModelProto(ir_version=pruned.proto.ir_version, opset_import=pruned.proto.opset_import, graph=part)
         arrays = {name: array for name, array in pruned.arrays.items() if name in read}
         return Model(proto, pruned.path, arrays, pruned.mapped)
+
+    def kind(self, segment: Segment) -> str:
+        """A hash of what a segment computes: segments of one kind take as long where their forms have one size.
+
+        Operators, attributes, wiring, types and fixed sizes count, and the content of stored tensors of whole numbers;
+        names and weights do not.
+        """
+        numbers: dict[str, int] = {}
+        places = {id(form): f"f{k}" for k, form in enumerate(segment.forms)}
+        found = hashlib.sha256(str(self._analysis.trace.graph.opset).encode())
+        for node in segment.nodes:
+            for text in (node.domain, node.op, *sorted(map(repr, node.signature))):
+                found.update(f"{text};".encode())
+            for name in (*node.inputs, "", *node.outputs):
+                found.update(f"{numbers.setdefault(name, len(numbers))}{self._described(name, places)};".encode())
+        return found.hexdigest()[:16]
+
+    def _described(self, name: str, places: Mapping[int, str]) -> str:
+        """A tensor's type, its axes, and its content if it holds whole numbers."""
+        graph = self._analysis.trace.graph
+        axes = [places.get(id(resolve(form)), str(form.size)) for form in self._analysis.trace.forms.get(name) or ()]
+        stored = graph.stored.get(name)
+        if stored is None:
+            return f"{self._kinds.get(name)}{axes}"
+        content = "" if stored.data_type in FLOATING else hashlib.sha256(graph.array(name).tobytes()).hexdigest()
+        return f"{stored.data_type}{axes}{content}"
 
     def _read(self, proto: NodeProto) -> Iterator[str]:
         """What a node reads, and what its branches read of the graph around."""

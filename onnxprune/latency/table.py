@@ -1,89 +1,91 @@
-"""Times of segments by width: measured once, kept in a file that belongs to one model, machine and runtime."""
+"""Times of parts of models by kind and size, kept in a file that belongs to one device, runtime and setting."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from onnxprune.environment import describe
 from onnxprune.errors import UsageError
 from onnxprune.external import write_all
-from onnxprune.graph import Model
-from onnxprune.latency.profile import profile
+from onnxprune.latency.runtimes import Setting, runtime
 from onnxprune.saving import writing
 
-FORMAT, VERSION = "onnxprune-latency", 1
-LAYOUT = ("ReorderInput", "ReorderOutput")
-"""Operators by which onnxruntime changes layouts: of a layer alone, but not between layers in a row."""
-MACHINE = ("cpu", "cores", "onnxruntime")
+FORMAT, VERSION = "onnxprune-latency", 2
+MACHINE = ("cpu", "cores")
+EVERY = 1.0
+"""Seconds between two writes of the file: what is lost when the process is killed."""
 
-Key = tuple[int, ...]
-"""A segment's number and the counts of its atoms."""
+Key = tuple[str, tuple[int, ...]]
+"""A segment's kind and the sizes of its forms."""
 
 
 class Table:
-    """Seconds by segment and width; None for a segment that does not run by itself.
+    """Seconds by kind and size; None for a segment that does not run by itself.
 
     Args:
-        about: the model and how it is run: plain data.
+        engine: name of the runtime.
+        setting: of the runtime.
         path: a file to go on with and to keep up to date, or None.
 
     Raises:
-        UsageError: the file is damaged, or of another model, machine or runtime.
+        UsageError: the file is damaged, or of another device, runtime or setting.
     """
 
-    def __init__(self, about: Mapping[str, Any], path: Path | None = None):
-        here = describe()
-        self.head: dict[str, Any] = {"format": FORMAT, "version": VERSION, **about}
-        self.head |= {name: here[name] for name in MACHINE}
+    def __init__(self, engine: str, setting: Setting, path: Path | None = None):
+        self.head = head(engine, setting)
         self.path = path
         self.seconds: dict[Key, float | None] = {}
-        self.fixed: float | None = None
+        self.beside: dict[str, float] = {}
+        """By model: what a run takes beside its segments."""
+        self._written = time.monotonic()
         if path is not None and path.exists():
             self._read(path)
 
-    def add(self, found: Mapping[Key, float | None], fixed: float | None = None) -> None:
-        """Enter times, and what a run takes beside them if that is known now."""
+    def add(self, found: Mapping[Key, float | None]) -> None:
+        """Enter times; the file follows within a second, or at `flush`."""
         self.seconds.update(found)
-        self.fixed = self.fixed if fixed is None else fixed
-        if self.path is not None:
-            rows = [[*key, seconds] for key, seconds in self.seconds.items()]
-            with writing(self.path) as file:
-                write_all(file, memoryview(json.dumps(self.head | {"fixed": self.fixed, "rows": rows}).encode()))
+        if time.monotonic() - self._written > EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the file now."""
+        if self.path is None:
+            return
+        rows = [[kind, list(sizes), seconds] for (kind, sizes), seconds in self.seconds.items()]
+        content = json.dumps(self.head | {"beside": self.beside, "rows": rows})
+        with writing(self.path) as file:
+            write_all(file, memoryview(content.encode()))
+        self._written = time.monotonic()
 
     def _read(self, path: Path) -> None:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            rows = {tuple(int(n) for n in row[:-1]): _seconds(row[-1]) for row in content["rows"]}
-            fixed = None if content["fixed"] is None else float(content["fixed"])
-        except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+            others = [name for name, own in self.head.items() if content.get(name) != own]
+            rows = {} if others else {(str(k), tuple(map(int, s))): _seconds(t) for k, s, t in content["rows"]}
+            beside = {} if others else {str(model): float(found) for model, found in content["beside"].items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UsageError(f"{path}: no table of latencies ({error})", "take another file, or remove it") from error
-        for name, own in self.head.items():
-            if content.get(name) != own:
-                raise UsageError(
-                    f"{path}: measured with {name} {content.get(name)!r}, expected {own!r}",
-                    "times hold for one model, machine and runtime: take another file, or remove it",
-                )
-        self.seconds, self.fixed = rows, fixed
+        for name in others:
+            raise UsageError(
+                f"{path}: measured with {name} {content.get(name)!r}, expected {self.head[name]!r}",
+                "times hold for one device, runtime and setting: take another file, or remove it",
+            )
+        self.seconds, self.beside = rows, beside
+
+
+def head(engine: str, setting: Setting) -> dict[str, Any]:
+    """What a table belongs to, as plain data."""
+    here, chosen = describe(), asdict(setting)
+    told = {f.name: chosen[f.name] for f in fields(Setting) if chosen[f.name] != f.default}
+    device = {name: here[name] for name in MACHINE}
+    how = {"runtime": runtime(engine).version, "setting": {name: str(value) for name, value in told.items()}}
+    return {"format": FORMAT, "version": VERSION, **device, **how}
 
 
 def _seconds(value: Any) -> float | None:
     return None if value is None else float(value)
-
-
-def kernel_seconds(model: Model, threads: int) -> float:
-    """What the operators of a model take in a run on random inputs, without changes of layout.
-
-    It is the mean of the middle half of the runs: single times are whole microseconds, and some are far off.
-
-    Raises:
-        ModelError: it does not run.
-    """
-    spent = [kernel.seconds for kernel in profile(model, threads) if kernel.op not in LAYOUT]
-    runs = np.sort(np.sum(spent, 0)) if spent else np.zeros(1)
-    quarter = len(runs) // 4
-    return float(np.mean(runs[quarter : len(runs) - quarter]))

@@ -1,0 +1,66 @@
+"""How long a part of a model takes in a runtime: of onnxruntime's CPU operators alone, elsewhere by the clock."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from onnxprune.execution import random_inputs
+from onnxprune.graph import Model
+from onnxprune.latency.profile import LEAST, SECONDS, WARM_UP, profile
+from onnxprune.latency.runtimes import Setting, runtime
+
+LAYOUT = ("ReorderInput", "ReorderOutput")
+"""Operators by which onnxruntime changes layouts: of a layer alone, but not between layers in a row."""
+PROFILED = "cpu"
+
+
+def part_seconds(model: Model, engine: str, setting: Setting) -> float:
+    """What a part takes on random inputs.
+
+    On the CPU it is the time of onnxruntime's operators, without changes of layout. In other runtimes, whose profiles
+    tell too little, it is that of a run, less that of a model which does nothing.
+
+    Raises:
+        ModelError: it does not run.
+        UsageError: the runtime cannot be used here.
+    """
+    if engine == PROFILED:
+        return _kernel_seconds(model, setting.threads)
+    return max(0.0, _wall_seconds(model, engine, setting) - _idle_seconds(engine, setting))
+
+
+def _kernel_seconds(model: Model, threads: int) -> float:
+    spent = [kernel.seconds for kernel in profile(model, threads) if kernel.op not in LAYOUT]
+    return _middle(np.sum(spent, 0)) if spent else 0.0
+
+
+def _wall_seconds(model: Model, engine: str, setting: Setting) -> float:
+    prepared = runtime(engine).prepare(model, random_inputs(model, 0), setting)
+    for _ in range(WARM_UP):
+        prepared.run()
+    times, end = list[float](), time.perf_counter() + SECONDS
+    while len(times) < LEAST or time.perf_counter() < end:
+        start = time.perf_counter()
+        prepared.run()
+        times.append(time.perf_counter() - start)
+    return _middle(np.array(times))
+
+
+@cache
+def _idle_seconds(engine: str, setting: Setting) -> float:
+    """Of a run that adds two numbers."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "idle", values[:1], values[1:])
+    opset = [helper.make_opsetid("", 13)]
+    return _wall_seconds(Model(helper.make_model(graph, opset_imports=opset, ir_version=8)), engine, setting)
+
+
+def _middle(times: np.ndarray) -> float:
+    """The mean of the middle half: single times are whole microseconds, and some are far off."""
+    ordered = np.sort(times)
+    quarter = len(ordered) // 4
+    return float(np.mean(ordered[quarter : len(ordered) - quarter]))

@@ -1,0 +1,176 @@
+"""A share of the time as the target: chosen by curves, then measured, corrected and measured again until it holds.
+
+The choice is a knapsack over scores and times, as in HALP (Shen et al. 2021, arXiv 2110.10811), of which every runtime
+and graph has its own, and over whole steps of its staircase alone. What curves say wrongly of a structure is put right
+by the structure's own measurement, from which the next choice starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from onnxprune.budget import Candidates
+from onnxprune.errors import UsageError
+from onnxprune.latency.curves import Curves, Widths
+from onnxprune.latency.estimate import Estimate
+from onnxprune.latency.knapsack import Item, bargain, pack
+from onnxprune.latency.prediction import Latency
+from onnxprune.latency.staircase import levels
+from onnxprune.latency.statistic import Interval
+from onnxprune.mask import Mask, make_mask
+from onnxprune.ranking import Budget, check_shares
+from onnxprune.resources import Resource
+
+LEAST, AIM = 0.93, 0.97
+"""What is to be used of the time that is allowed, and what is aimed at, by the target."""
+TRIES, ANCHORS = 8, 3
+"""How many structures are measured at most, and how often a choice is made anew from the structure that it gave."""
+
+Told = Callable[[str, float], None]
+"""Is told what is done, and which share of it."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A structure that keeps its promise.
+
+    Attributes:
+        mask: what goes.
+        asked: the share of the time that is not to be exceeded.
+        ratio: its time by the whole network's, measured.
+        predicted: the same from its parts.
+        tries: how many structures were measured for it.
+    """
+
+    mask: Mask
+    asked: float
+    ratio: Interval
+    predicted: float
+    tries: int
+
+
+def choose_within(
+    latency: Latency,
+    share: float,
+    candidates: Candidates,
+    target: Mapping[Resource, float] | None = None,
+    told: Told = lambda what, done: None,
+) -> Kept:
+    """Choose what to remove so that the rest takes at most a share of the time, and prove it by measuring.
+
+    The upper end of the measured ratio's 95% interval is within the share.
+
+    Args:
+        latency: of the network, in some runtime.
+        share: of the whole network's time, in (0, 1].
+        candidates: what may be removed.
+        target: shares of other resources that are not to be exceeded either.
+        told: is told of progress.
+
+    Raises:
+        UsageError: a share makes no sense, or no structure that was measured is within it; tells the least.
+    """
+    check_shares({"latency": share, **(target or {})})
+    hunt = _Hunt(latency, candidates, target or {}, told)
+    tried = list(hunt.tries(share))
+    latency.flush()
+    fitting = [trial for trial in tried if trial.ratio.high <= share]
+    if not fitting:
+        least = min(trial.ratio.high for trial in tried)
+        raise UsageError(
+            f"no structure was measured within latency={share:g}: the least was {least:.4f} of the whole network's",
+            "raise the target, or let more go: lower --min-keep, --min-share or --round-to, or leave out --exclude",
+        )
+    best = max(fitting, key=lambda trial: trial.worth)
+    how = {**candidates.provenance, "target": {**(target or {}), "latency": share}}
+    how["latency"] = {"runtime": latency.engine, "measured": asdict(best.ratio), "predicted": best.predicted}
+    mask = make_mask(latency.analysis, candidates.kept(best.widths), how)
+    return Kept(mask, share, best.ratio, best.predicted, len(tried))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A structure that was measured."""
+
+    widths: Widths
+    ratio: Interval
+    predicted: float
+    worth: float
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What structures may cost, the time being estimated."""
+
+    estimate: Estimate
+    share: float
+    others: Budget | None
+
+    def fits(self, widths: Widths) -> bool:
+        """Whether no limit is exceeded."""
+        if self.others is not None and not self.others.holds(widths):
+            return False
+        return self.estimate.share(widths) <= self.share
+
+    def along(self, name: str, levels: Sequence[int], widths: Widths) -> np.ndarray:
+        """Costs by their limits, all added up."""
+        spent = self.estimate.along(name, levels, widths) / self.share
+        if self.others is not None:
+            shares = [self.others.shares({**widths, name: level}) for level in levels]
+            spent += [sum(found / self.others.target[of] for of, found in each.items()) for each in shares]
+        return spent
+
+
+class _Hunt:
+    """Structures of one network for limits of the time."""
+
+    def __init__(self, latency: Latency, candidates: Candidates, target: Mapping[Resource, float], told: Told):
+        self._latency, self._candidates, self._told = latency, candidates, told
+        groups = candidates.groups
+        self._whole = {group.name: group.size for group in latency.analysis.groups}
+        found = levels(latency, groups, candidates.limits, lambda done: told("timing widths", done))
+        self._curves = Curves(latency, found)
+        self._curves.measure(lambda done: told("timing layers", done))
+        self._items = [_item(name, widths, candidates.scores[name]) for name, widths in found.items()]
+        self._others = Budget(latency.analysis, groups, candidates.scores, target) if target else None
+
+    def tries(self, share: float) -> Iterator[_Trial]:
+        """Structures as they are measured, each corrected by those before, the last of them good or none better."""
+        aim, factor, seen = AIM * share, 1.0, list[Widths]()
+        for number in range(TRIES):
+            self._told("measuring structures", number / TRIES)
+            widths = self._choice(aim, factor)
+            if widths in seen:
+                return
+            seen.append(widths)
+            yield (trial := self._measure(widths))
+            if LEAST * share <= trial.ratio.high <= share:
+                return
+            factor = trial.ratio.median / trial.predicted
+
+    def _measure(self, widths: Widths) -> _Trial:
+        units = self._candidates.kept(widths)
+        ratio = self._latency.ratio(units)
+        worth = sum(float(item.worth[np.searchsorted(item.widths, widths[item.name])]) for item in self._items)
+        return _Trial(widths, ratio, self._latency.share(units), worth)
+
+    def _choice(self, aim: float, factor: float) -> Widths:
+        """The widths of the most worth within the aim, or the fastest; estimated from ever nearer structures."""
+        widths: Widths = self._whole
+        for _ in range(ANCHORS):
+            estimate = Estimate(self._curves, self._candidates.kept(widths), widths, factor)
+            costs = _Limits(estimate, aim, self._others)
+            found = pack(self._items, costs, self._whole) or bargain(self._items, costs, self._whole)
+            if found == widths:
+                break
+            widths = found
+        return widths
+
+
+def _item(name: str, widths: Sequence[int], scores: np.ndarray) -> Item:
+    """A group's widths, and the sum of the best scores for each."""
+    sums = np.cumsum(np.sort(scores)[::-1])
+    return Item(name, np.array(widths), sums[np.array(widths) - 1])
