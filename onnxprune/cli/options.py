@@ -5,13 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import click
 
+from onnxprune.analysis import Analysis
 from onnxprune.cli.output import Output
 from onnxprune.errors import UsageError
+from onnxprune.latency import RUNTIMES, Setting
+from onnxprune.latency.prediction import Latency
+from onnxprune.latency.table import shared_file
 from onnxprune.resources import Resource
 from onnxprune.scores import SCORES
 from onnxprune.selection import Factor
@@ -54,12 +59,29 @@ def as_mapping(ctx: click.Context, param: click.Parameter, pairs: Sequence[tuple
     return table
 
 
+class Amount(click.ParamType):
+    """A share, or a time with its unit: 0.5, 8ms, 1.5s."""
+
+    name = "share or time"
+    units: ClassVar[dict[str, float]] = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | timedelta:
+        """The share, or the time."""
+        text = str(value).strip()
+        unit = next((unit for unit in self.units if text.endswith(unit)), "")
+        number: float = click.FLOAT.convert(text.removesuffix(unit), param, ctx)
+        return timedelta(seconds=number * self.units[unit]) if unit else number
+
+
+LATENCY = "latency"
+
+
 @dataclass(frozen=True)
 class Selection:
-    """What `onnxprune.choose` takes beside the analysis."""
+    """What `onnxprune.choose` and `choose_within` take beside the analysis."""
 
     keep: float | None
-    target: Mapping[Resource, float]
+    target: Mapping[str, float | timedelta]
     score: str
     seed: int
     round_to: int
@@ -74,9 +96,39 @@ class Selection:
             got = "neither" if self.keep is None else "both"
             raise UsageError(f"expected --keep or --target, got {got}", "for example --keep 0.5, or --target macs=0.5")
 
+        for name, amount in self.others.items():
+            if isinstance(amount, timedelta):
+                raise UsageError(
+                    f"--target {name} is a time ({amount.total_seconds():g} s)", "give a share, such as 0.5"
+                )
+
+    @property
+    def latency(self) -> float | timedelta | None:
+        """The time that is not to be exceeded, or a share of it."""
+        return self.target.get(LATENCY)
+
+    @property
+    def others(self) -> dict[Resource, float]:
+        """Shares of other resources."""
+        return {name: share for name, share in self.target.items() if name != LATENCY}  # type: ignore[misc]
+
     def options(self) -> dict[str, Any]:
-        """The arguments by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"target": self.target or None}
+        """What `candidates` takes, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("keep", "target")}
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where times are measured that a target is of."""
+
+    runtime: str
+    threads: int
+    table: Path | None
+
+    def latency(self, analysis: Analysis) -> Latency:
+        """Of a network."""
+        setting = Setting(threads=self.threads)
+        return Latency(analysis, self.runtime, setting, self.table or shared_file(self.runtime, setting))
 
 
 def option(*names: str, section: str = "Other options", **settings: Any) -> Decorator:
@@ -107,12 +159,27 @@ choosing, limiting = under("What to remove"), under("Limits")
 
 target = choosing(
     "--target",
-    type=Assignment(click.FLOAT),
+    type=Assignment(Amount()),
     multiple=True,
     callback=as_mapping,
     metavar="NAME=SHARE",
     help="Rank the units of all groups together and remove the fewest so that the whole is at most this share: "
-    "macs=0.5, params=0.5, channels=0.5 or volume=0.5 (elements of the layers' outputs). Several are all met.",
+    "macs=0.5, params=0.5, channels=0.5, volume=0.5 (elements of the layers' outputs), or latency=0.5 (also "
+    "latency=8ms), which is measured. Several are all met.",
+)
+timing = under("For --target latency")
+clock = bundled(
+    "clock",
+    Clock,
+    timing("--runtime", type=click.Choice(list(RUNTIMES)), default="cpu", help="What runs the model: see `bench`."),
+    timing("--threads", type=click.IntRange(min=0), default=0, metavar="N", help="On the CPU (0: the default)."),
+    timing(
+        "--latency-table",
+        "table",
+        type=FILE,
+        metavar="FILE",
+        help="Keep what is measured of layers here, not in the cache folder.",
+    ),
 )
 
 round_to = limiting(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 from rich.progress import TimeRemainingColumn as Remaining
 
@@ -85,6 +85,21 @@ class Output:
         with self._progress(TextColumn("{task.description}"), BarColumn(), Remaining(), TextColumn("left")) as progress:
             task = progress.add_task(name, total=1.0)
             yield lambda share: progress.update(task, completed=share)
+
+    @contextmanager
+    def stages(self) -> Iterator[Callable[[str, float], None]]:
+        """Bars with the time that is left, one after the other; call what it gives with a name and the share done."""
+        with self._progress(TextColumn("{task.description}"), BarColumn(), Remaining(), TextColumn("left")) as progress:
+            tasks: dict[str, TaskID] = {}
+
+            def tell(name: str, share: float) -> None:
+                for other in [other for other in tasks if other != name]:
+                    progress.remove_task(tasks.pop(other))
+                if name not in tasks:
+                    tasks[name] = progress.add_task(name, total=1.0)
+                progress.update(tasks[name], completed=share)
+
+            yield tell
 
     @contextmanager
     def counting(self, total: int) -> Iterator[Callable[[int, str], None]]:

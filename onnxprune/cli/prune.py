@@ -66,6 +66,7 @@ outputs = options.bundled(
 @click.command(cls=Verb)
 @options.model
 @options.selection
+@options.clock
 @outputs
 @options.no_verify
 @options.fold
@@ -74,6 +75,7 @@ outputs = options.bundled(
 def prune(
     model: Path,
     selection: options.Selection,
+    clock: options.Clock,
     outputs: Outputs,
     verified: bool,
     fold: bool,
@@ -90,6 +92,7 @@ def prune(
     Examples:
       onnxprune prune model.onnx --keep 0.5 -o small.onnx
       onnxprune prune model.onnx --target macs=0.5 --round-to 8 -o small.onnx --report report.html
+      onnxprune prune model.onnx --target latency=8ms --threads 4 -o small.onnx
     """
     work.require_runtime(verified)
     with out.steps() as step:
@@ -98,12 +101,13 @@ def prune(
         outputs.check(model)
         step("analyzing")
         analysis = api.analyze(loaded, sizes=sizes, fold=fold)
-        step("choosing")
-        chosen = api.choose(analysis, **selection.options())
+    chosen, timed = work.choose(analysis, selection, clock, out)
+    with out.steps() as step:
         pruned, certificate = work.prune(analysis, chosen, verified, step)
         step("writing")
         api.save(pruned, outputs.output)
         report = report_on(analysis, chosen, outputs.output, certificate)
         outputs.write_texts(chosen, report)
     work.note_what_stays(report, out)
-    out.result(report.to_json(), before_after(report), report.verdict, f"Written: {outputs.output}")
+    shown = [before_after(report), *work.latency_words(timed), report.verdict, f"Written: {outputs.output}"]
+    out.result(report.to_json() | {"latency": timed or None}, *shown)

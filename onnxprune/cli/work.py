@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from onnxprune import api
 from onnxprune.analysis import Analysis
+from onnxprune.budget import candidates
+from onnxprune.cli.options import Clock, Selection
 from onnxprune.cli.output import Output
 from onnxprune.environment import check_runtime
 from onnxprune.errors import ModelError, UsageError
 from onnxprune.graph import Graph, Model
+from onnxprune.latency.target import choose_within
 from onnxprune.lazy import LazySlice, nonfinite_tensors
 from onnxprune.mask import Mask
 from onnxprune.report import Report
@@ -54,6 +59,34 @@ def refuse_unknown_sizes(model: Model, sizes: Mapping[str, int]) -> None:
     if unknown := sorted(sizes.keys() - known - {"*"}):
         listed = ", ".join(sorted(known)) or "none"
         raise UsageError(f"--size {unknown[0]}: no input has this dimension; symbolic ones: {listed}", "check its name")
+
+
+def choose(analysis: Analysis, selection: Selection, clock: Clock, out: Output) -> tuple[Mask, dict[str, Any]]:
+    """What goes, and what was measured for it, as plain data.
+
+    Raises:
+        UsageError: an option makes no sense, or no structure meets the target.
+    """
+    limit = selection.latency
+    if limit is None:
+        shares = {"keep": selection.keep, "target": selection.others or None}
+        return api.choose(analysis, **shares, **selection.options()), {}  # type: ignore[arg-type]
+    latency, found = clock.latency(analysis), candidates(analysis, **selection.options())
+    with out.stages() as told:
+        share = latency.share_of(limit.total_seconds()) if isinstance(limit, timedelta) else limit
+        kept = choose_within(latency, share, found, selection.others, told)
+    return kept.mask, kept.to_json()
+
+
+def latency_words(found: Mapping[str, Any]) -> list[str]:
+    """How a promise about time was kept, if one was given, in words."""
+    if not found:
+        return []
+    ratio = found["ratio"]
+    return [
+        f"latency: {ratio['median']:.3f} of the whole network's ({ratio['low']:.3f} to {ratio['high']:.3f}, measured; "
+        f"{found['predicted']:.3f} predicted), at most {found['asked']:.3f} asked for"
+    ]
 
 
 def prune(analysis: Analysis, mask: Mask, verified: bool, step: Step) -> tuple[Model, Certificate | None]:

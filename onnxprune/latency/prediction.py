@@ -51,9 +51,7 @@ class Latency:
         UsageError: the file is of another device, runtime or setting.
     """
 
-    def __init__(
-        self, analysis: Analysis, engine: str = "cpu", setting: Setting = DEFAULT, table: Path | None = None
-    ):
+    def __init__(self, analysis: Analysis, engine: str = "cpu", setting: Setting = DEFAULT, table: Path | None = None):
         self.analysis, self.engine, self.setting = analysis, engine, setting
         self.segments = find_segments(analysis)
         self._cutter = Cutter(analysis)
@@ -107,6 +105,11 @@ class Latency:
             seed=seed,
         )
         return compare([self.analysis.original, self.pruned(units)], plan).models[1].ratio
+
+    def share_of(self, seconds: float) -> float:
+        """What a time is of the whole network's, which is measured for it."""
+        plan = Plan(seconds=CALIBRATION, runtime=self.engine, setting=self.setting, sizes=self.analysis.sizes)
+        return seconds / compare([self.analysis.original] * 2, plan).models[0].seconds.median
 
     def seconds(self, units: Units, segments: Iterable[int] | None = None) -> np.ndarray:
         """Seconds of some segments, or of all, by number: float `(segments,)`. What is not known yet is measured."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -76,6 +78,17 @@ class Table:
                 "times hold for one device, runtime and setting: take another file, or remove it",
             )
         self.seconds, self.beside = rows, beside
+
+
+def shared_file(engine: str, setting: Setting) -> Path | None:
+    """The user's own table for a device, runtime and setting, in the cache folder; None if that cannot be made."""
+    told = json.dumps(head(engine, setting), sort_keys=True)
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onnxprune"
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return base / f"latency-{hashlib.sha256(told.encode()).hexdigest()[:12]}.json"
 
 
 def head(engine: str, setting: Setting) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,11 @@ class Kept:
     ratio: Interval
     predicted: float
     tries: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Its figures as plain data."""
+        found = {"asked": self.asked, "ratio": asdict(self.ratio), "predicted": self.predicted}
+        return {**found, "tries": self.tries}
 
 
 def choose_within(
