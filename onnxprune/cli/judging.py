@@ -12,6 +12,7 @@ import numpy as np
 
 from onnxprune import api
 from onnxprune.analysis import Analysis, analyze
+from onnxprune.latency import Setting
 from onnxprune.latency.prediction import Latency
 from onnxprune.resources import Resource
 from onnxprune.search.calibration import Calibrated, read_samples
@@ -32,7 +33,7 @@ class Scope:
 
     Attributes:
         latency: the share of the time that is not to be exceeded, or None.
-        threads: of the runtime in which it is measured.
+        runtime, threads: in which it is measured.
         table: file of what is measured.
     """
 
@@ -41,6 +42,7 @@ class Scope:
     score: str
     seed: int
     latency: float | None = None
+    runtime: str = "cpu"
     threads: int = 0
     table: Path | None = None
 
@@ -48,7 +50,9 @@ class Scope:
         """Those of a network."""
         how: dict[str, Any] = {"score": self.score, "seed": self.seed, "exclude": exclude}
         if self.latency is not None:
-            how["time"] = TimeLimit(self.latency, Latency(analysis, self.threads, self.table))
+            how["time"] = TimeLimit(
+                self.latency, Latency(analysis, self.runtime, Setting(threads=self.threads), self.table)
+            )
         return Structures(analysis, self.widths, self.target, **how)
 
     @property

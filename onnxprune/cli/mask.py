@@ -37,9 +37,9 @@ def mask(
 
     The choice goes to a mask file. With --keep every group keeps that share of its units. With --target the units of
     all groups are ranked together and as few go as the budget allows; the cost is that of the model without them,
-    counted exactly. With --target latency=0.5 layers are timed in the runtime, widths taken that it likes, and the
-    whole measured until the promise holds. The model itself is not changed: `onnxprune apply` does that. The mask file is JSON and may be
-    edited.
+    counted exactly. With --target latency=0.5 layers are timed in the runtime, widths are taken that it likes, and the
+    whole is measured until the promise holds. The model itself is not changed: `onnxprune apply` does that. The mask
+    file is JSON and may be edited.
 
     \b
     Examples:

@@ -69,7 +69,7 @@ class Amount(click.ParamType):
         """The share, or the time."""
         text = str(value).strip()
         unit = next((unit for unit in self.units if text.endswith(unit)), "")
-        number: float = click.FLOAT.convert(text.removesuffix(unit), param, ctx)
+        number = click.FLOAT(text.removesuffix(unit), param, ctx)
         return timedelta(seconds=number * self.units[unit]) if unit else number
 
 
@@ -96,12 +96,6 @@ class Selection:
             got = "neither" if self.keep is None else "both"
             raise UsageError(f"expected --keep or --target, got {got}", "for example --keep 0.5, or --target macs=0.5")
 
-        for name, amount in self.others.items():
-            if isinstance(amount, timedelta):
-                raise UsageError(
-                    f"--target {name} is a time ({amount.total_seconds():g} s)", "give a share, such as 0.5"
-                )
-
     @property
     def latency(self) -> float | timedelta | None:
         """The time that is not to be exceeded, or a share of it."""
@@ -109,8 +103,16 @@ class Selection:
 
     @property
     def others(self) -> dict[Resource, float]:
-        """Shares of other resources."""
-        return {name: share for name, share in self.target.items() if name != LATENCY}  # type: ignore[misc]
+        """Shares of other resources.
+
+        Raises:
+            UsageError: one is a time.
+        """
+        found = {name: amount for name, amount in self.target.items() if name != LATENCY}
+        for name, amount in found.items():
+            if isinstance(amount, timedelta):
+                raise UsageError(f"--target {name} is a time ({amount.total_seconds():g} s)", "give a share: 0.5")
+        return found  # type: ignore[return-value]  # shares of names that are checked with them
 
     def options(self) -> dict[str, Any]:
         """What `candidates` takes, by name."""

@@ -109,5 +109,10 @@ def prune(
         report = report_on(analysis, chosen, outputs.output, certificate)
         outputs.write_texts(chosen, report)
     work.note_what_stays(report, out)
-    shown = [before_after(report), *work.latency_words(timed), report.verdict, f"Written: {outputs.output}"]
+    shown: list[Table | str] = [
+        before_after(report),
+        *work.latency_words(timed),
+        report.verdict,
+        f"Written: {outputs.output}",
+    ]
     out.result(report.to_json() | {"latency": timed or None}, *shown)

@@ -16,6 +16,7 @@ from onnxprune.cli.options import choosing
 from onnxprune.cli.output import Output
 from onnxprune.cli.searched import Files, comparison, finish_file, finish_task, latency_told, progress, write_frontier
 from onnxprune.errors import UsageError
+from onnxprune.latency import RUNTIMES
 from onnxprune.ranking import Limits
 from onnxprune.scores import SCORES
 from onnxprune.search.bees import Colony
@@ -69,6 +70,7 @@ class Grid:
     min_keep: int
     min_share: float
     score: str
+    runtime: str
     threads: int
     frontier: int | None
 
@@ -94,7 +96,7 @@ class Grid:
         """The library's form of a target; `table` is a file for times."""
         widths = Widths(self.alpha, Limits(self.round_to, self.min_keep, self.min_share), compat)
         resources: Any = {name: share for name, share in target.items() if name != LATENCY}
-        return Scope(widths, resources, self.score, seed, target.get(LATENCY), self.threads, table)
+        return Scope(widths, resources, self.score, seed, target.get(LATENCY), self.runtime, self.threads, table)
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,7 @@ grid = options.bundled(
     options.min_keep,
     options.min_share,
     choosing("--score", type=click.Choice(list(SCORES)), default="l1", show_default=True, help="Which units stay."),
+    choosing("--runtime", type=click.Choice(list(RUNTIMES)), default="cpu", help="Where latency is measured."),
     choosing(
         "--threads", type=click.IntRange(0), default=1, help="Of onnxruntime, where latency is measured (0: all)."
     ),

@@ -15,9 +15,9 @@ from onnx import NodeProto
 
 from onnxprune.analysis import Analysis
 from onnxprune.graph import Node
+from onnxprune.latency.parts import LAYOUT
 from onnxprune.latency.profile import Kernel, name_of, profile
 from onnxprune.latency.segments import channel_atoms
-from onnxprune.latency.parts import LAYOUT
 
 BLOCKED = ("_bn_nchwc", "_nchwc")
 """Suffixes that onnxruntime gives to the output's name to name a node in its blocked layout."""

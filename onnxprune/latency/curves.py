@@ -143,12 +143,12 @@ class _Tracer:
 
     def _refine(self, start: int, end: int) -> None:
         """Points between two until the curve is straight."""
-        first, last = self._point(start), self._point(end)
+        ends = np.array([self._point(start), self._point(end)])
         if end - start < 2:
             return
         middle = (start + end) // 2
         size, seconds = self._point(middle)
-        if abs(seconds - np.interp(size, *zip(first, last, strict=True))) > self._tolerance:
+        if abs(seconds - np.interp(size, *ends.T)) > self._tolerance:
             self._refine(start, middle)
             self._refine(middle, end)
 

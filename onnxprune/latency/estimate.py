@@ -38,7 +38,7 @@ class Estimate:
 
     def along(self, name: str, levels: Sequence[int], widths: Widths) -> np.ndarray:
         """The part of the time that depends on one group, at some widths of it: float `(levels,)`."""
-        varied = {**widths, name: np.array(levels)}
+        varied: dict[str, int | np.ndarray] = {**widths, name: np.array(levels)}
         spent = sum((self._segment(k, varied) for k in self._touching[name]), np.zeros(len(levels)))
         return self._factor * spent / (self._whole + self._beside)
 
