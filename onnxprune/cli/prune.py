@@ -109,10 +109,5 @@ def prune(
         report = report_on(analysis, chosen, outputs.output, certificate)
         outputs.write_texts(chosen, report)
     work.note_what_stays(report, out)
-    shown: list[Table | str] = [
-        before_after(report),
-        *work.latency_words(timed),
-        report.verdict,
-        f"Written: {outputs.output}",
-    ]
-    out.result(report.to_json() | {"latency": timed or None}, *shown)
+    told = (*work.latency_words(timed), report.verdict, f"Written: {outputs.output}")
+    out.result(report.to_json() | {"latency": timed or None}, before_after(report), *told)

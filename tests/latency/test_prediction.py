@@ -9,8 +9,10 @@ import pytest
 import onnxprune
 from onnxprune.errors import ModelError, UsageError
 from onnxprune.latency import prediction
+from onnxprune.latency.parts import part_seconds
 from onnxprune.latency.prediction import Latency
-from onnxprune.latency.table import kernel_seconds
+from onnxprune.latency.runtimes import Setting
+from onnxprune.latency.runtimes.openvino import OPENVINO
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo" / "resnet11_cifar10.onnx"
 FIXED = 100.0
@@ -26,17 +28,17 @@ def counted(monkeypatch):
     """A runtime in which a layer takes as long as its weights have elements, and a run 100 more."""
     cut = []
 
-    def weights(model, threads):
+    def weights(model, engine, setting):
         cut.append(model)
         return float(sum(np.prod(t.dims) for t in model.proto.graph.initializer if len(t.dims) > 1))
 
-    monkeypatch.setattr(prediction, "kernel_seconds", weights)
+    monkeypatch.setattr(prediction, "part_seconds", weights)
     monkeypatch.setattr(Latency, "measured", lambda self, units: elements(self, units) / elements(self, {}))
     return cut
 
 
 def elements(latency, units):
-    pruned = latency._pruned(units).proto.graph
+    pruned = latency.pruned(units).proto.graph
     return FIXED + float(sum(np.prod(t.dims) for t in pruned.initializer if len(t.dims) > 1))
 
 
@@ -63,27 +65,40 @@ def test_nothing_is_measured_twice(analysis, counted, tmp_path):
     assert len(json.loads(table.read_text())["rows"]) == measured
 
 
+def test_layers_of_one_kind_and_size_are_measured_once(counted):
+    """Also those of another network: weights do not matter, nor names."""
+    analysis = onnxprune.analyze(onnxprune.load(ZOO))
+    latency = Latency(analysis)
+    seconds = latency.seconds({})
+    assert len(counted) < len(seconds)
+    kinds = [node.op_type for part in counted for node in part.proto.graph.node]
+    assert kinds.count("Conv") == 10, "no two of its convolutions are alike"
+
+
 def test_tables_of_others_are_refused(analysis, counted, tmp_path):
     table = tmp_path / "latency.json"
-    Latency(analysis, 1, table).share({})
-    with pytest.raises(UsageError, match="measured with threads 1, expected 2"):
-        Latency(analysis, 2, table)
+    Latency(analysis, "cpu", Setting(threads=1), table).share({})
+    with pytest.raises(UsageError, match=r"measured with setting \{'threads': '1'\}, expected \{'threads': '2'\}"):
+        Latency(analysis, "cpu", Setting(threads=2), table)
     content = json.loads(table.read_text())
-    table.write_text(json.dumps(content | {"cpu": "a calculator"}))
-    with pytest.raises(UsageError, match="measured with cpu 'a calculator'"):
-        Latency(analysis, 1, table)
-    table.write_text(json.dumps(content | {"rows": [[1, "x"]]}))
-    with pytest.raises(UsageError, match="no table of latencies"):
-        Latency(analysis, 1, table)
+    for changed, message in (
+        ({"cpu": "a calculator"}, "measured with cpu 'a calculator'"),
+        ({"runtime": "openvino 1"}, "measured with runtime 'openvino 1'"),
+        ({"rows": [[1, "x"]]}, "no table of latencies"),
+        ({"beside": None}, "no table of latencies"),
+    ):
+        table.write_text(json.dumps(content | changed))
+        with pytest.raises(UsageError, match=message):
+            Latency(analysis, "cpu", Setting(threads=1), table)
 
 
 def test_a_segment_that_does_not_run_counts_for_nothing_and_is_told(analysis, counted, monkeypatch):
-    def fails(model, threads):
+    def fails(model, engine, setting):
         if "Transpose" in {node.op_type for node in model.proto.graph.node}:
             raise ModelError("no", "no")
         return 1.0
 
-    monkeypatch.setattr(prediction, "kernel_seconds", fails)
+    monkeypatch.setattr(prediction, "part_seconds", fails)
     latency = Latency(analysis)
     latency.share({})
     assert len(latency.unmeasured) == 1
@@ -98,20 +113,23 @@ def test_what_a_run_takes_beside_is_bounded(analysis, counted, monkeypatch):
         assert 0 < latency.share(least) <= 1 == latency.share({})
 
 
-def test_a_table_is_of_one_size_of_the_input(counted, tmp_path):
+def test_times_are_of_one_size_of_the_input(counted, tmp_path):
     table = tmp_path / "latency.json"
     one, many = (onnxprune.analyze(onnxprune.load(ZOO), sizes={"*": size}) for size in (1, 64))
-    Latency(one, 1, table).share({})
-    with pytest.raises(UsageError, match="measured with inputs"):
-        Latency(many, 1, table)
+    Latency(one, table=table).share({})
+    measured = len(counted)
+    Latency(many, table=table).share({})
+    assert len(counted) > 1.8 * measured, "all but what follows the mean over the image, and has one"
+    assert len(json.loads(table.read_text())["beside"]) == 2
 
 
 def test_real_times_fall_with_the_width(analysis):
-    latency = Latency(analysis, threads=1)
-    half, whole = (latency._sum(units) for units in (_kept(analysis, 0.25), {}))
+    latency = Latency(analysis, "cpu", Setting(threads=1))
+    half, whole = (latency.seconds(units).sum() for units in (_kept(analysis, 0.25), {}))
     assert 0 < half < 0.7 * whole
-    pruned = latency._pruned(_kept(analysis, 0.5))
-    assert 0 < kernel_seconds(pruned, 1) < kernel_seconds(analysis.original, 1)
+    pruned = latency.pruned(_kept(analysis, 0.5))
+    for engine in ("cpu", *(["openvino"] if not OPENVINO.missing() else [])):
+        assert 0 < part_seconds(pruned, engine, Setting(threads=1)) < part_seconds(analysis.original, engine, Setting())
 
 
 def _kept(analysis, share):
