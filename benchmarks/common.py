@@ -197,6 +197,12 @@ def at_most(figure: str, measured: float | None, limit: float, unit: str = "x") 
     return Check(figure, f"≤ {limit:g}{unit}", text, measured is not None and measured <= limit)
 
 
+def at_least(figure: str, measured: float | None, limit: float, unit: str = "x") -> Check:
+    """The check that a figure is at least `limit`; nothing measured is a failure."""
+    text = "nothing measured" if measured is None else f"{measured:.2f}{unit}"
+    return Check(figure, f"≥ {limit:g}{unit}", text, measured is not None and measured >= limit)
+
+
 def all_of(figure: str, good: Sequence[bool], expected: int) -> Check:
     """The check that a figure holds for every one of the expected cases."""
     return Check(figure, f"{expected} of {expected}", f"{sum(good)} of {len(good)}", sum(good) == expected == len(good))

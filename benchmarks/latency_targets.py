@@ -1,0 +1,135 @@
+"""Latency as a target: twenty architectures, ten targets each, in onnxruntime on one thread of the CPU.
+
+    python -m benchmarks.latency_targets --zoo DIR [--models NAME ...] [--seconds 4]
+
+Every structure is chosen for its target (`choose_within`) and timed anew, in turns with the whole network and with
+another structure of as many multiply-accumulates, chosen by them alone. What is measured of layers is kept in
+`build/latency.json`. Should run on a machine that does nothing else.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import onnxprune
+from benchmarks.common import BUILD, add_models, arguments, at_least, at_most, record, zoo_models
+from benchmarks.record import Benchmark, Check, Column, Record, Row
+from onnxprune.analysis import Analysis
+from onnxprune.budget import candidates, choose
+from onnxprune.errors import UsageError
+from onnxprune.latency import Plan, Setting, compare
+from onnxprune.latency.prediction import Latency
+from onnxprune.latency.target import LEAST, choose_within
+from onnxprune.mask import Mask
+from onnxprune.ranking import shares
+
+ARCHITECTURES = [
+    "alexnet",
+    "vgg11_bn",
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "densenet121",
+    "googlenet",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mnasnet0_5",
+    "efficientnet_b0",
+    "regnet_y_400mf",
+    "regnet_x_400mf",
+    "shufflenet_v2_x1_0",
+    "squeezenet1_1",
+    "convnext_tiny",
+    "vit_b_16",
+    "swin_t",
+    "deeplabv3_mobilenet_v3_large",
+    "lraspp_mobilenet_v3_large",
+]
+"""Of the exam's, without the six slowest."""
+TARGETS = (0.9, 0.83, 0.77, 0.7, 0.63, 0.57, 0.5, 0.43, 0.37, 0.3)
+SETTING = Setting(threads=1)
+TABLE = BUILD / "latency.json"
+CLOSE = 0.05
+
+BENCHMARK = Benchmark(
+    name="latency_targets",
+    claim="Structures for a share of the network's time: measured anew, and against structures of as many MACs",
+    columns=(
+        Column("structure", "name"),
+        Column("asked", "asked", ".2f"),
+        Column("measured", "measured", ".3f"),
+        Column("from", "low", ".3f"),
+        Column("to", "high", ".3f"),
+        Column("predicted", "predicted", ".3f"),
+        Column("tries", "tries", "d"),
+        Column("MACs left", "macs", ".3f"),
+        Column("by MACs alone: its time by ours", "by_macs", ".2f"),
+        Column("seconds", "seconds", ".0f"),
+    ),
+    needs=("zoo",),
+)
+
+
+def measure(path: Path, share: float, seconds: float) -> Row:
+    """One target of one architecture."""
+    analysis = onnxprune.analyze(onnxprune.load(path))
+    start = time.perf_counter()
+    try:
+        kept = choose_within(Latency(analysis, "cpu", SETTING, TABLE), share, candidates(analysis))
+    except UsageError as error:
+        return {"asked": share, "refused": str(error), "seconds": time.perf_counter() - start}
+    spent = time.perf_counter() - start
+    left = shares(analysis, kept.mask, ["macs"])["macs"]
+    row = {"asked": share, "predicted": kept.predicted, "tries": kept.tries, "macs": left, "seconds": spent}
+    return row | against(analysis, kept.mask, choose(analysis, target={"macs": left}), seconds)
+
+
+def against(analysis: Analysis, ours: Mask, theirs: Mask, seconds: float) -> Row:
+    """Both structures in turns with the whole network."""
+    models = [onnxprune.apply(analysis.original, mask, verify=False, analysis=analysis) for mask in (ours, theirs)]
+    plan = Plan(seconds=seconds, setting=SETTING, seed=1)
+    _, first, second = compare([analysis.original, *models], plan).models
+    found = {"measured": first.ratio.median, "low": first.ratio.low, "high": first.ratio.high}
+    return {**found, "by_macs": second.ratio.median / first.ratio.median}
+
+
+def checks(results: Record) -> list[Check]:
+    """None slower, promises kept and used, faster than by MACs alone, and predictions that hold."""
+    rows = [row for row in results.rows.values() if "measured" in row]
+    if not rows:
+        return []
+    kept = [LEAST * row["asked"] <= row["measured"] <= row["asked"] for row in rows]
+    close = [abs(row["predicted"] / row["measured"] - 1) <= CLOSE for row in rows]
+    return [
+        at_most(
+            f"structures of {len(rows)} that are slower than the whole", sum(r["measured"] >= 1 for r in rows), 0, ""
+        ),
+        at_least("promises that are kept, and used to 93 %", 100 * statistics.mean(kept), 95, " %"),
+        at_least("time by MACs alone, as many, median", statistics.median(results.column("by_macs")), 1.15),
+        at_least("predictions within 5 % of what is measured", 100 * statistics.mean(close), 90, " %"),
+    ]
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = arguments(BENCHMARK)
+    add_models(parser)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of the last measurement of a structure (4)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure; 1 if something is missed."""
+    args = parse()
+    results = record(BENCHMARK, args, seconds=args.seconds)
+    for name, path in zoo_models(args.zoo, args.models, ARCHITECTURES).items():
+        for share in TARGETS:
+            results.add(f"{name} {share:g}", partial(measure, path, share, args.seconds))
+    return results.finish(checks(results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
