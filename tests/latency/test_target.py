@@ -1,19 +1,18 @@
-"""Latency as a target, in a runtime that is made up: it pads channels to blocks, and likes no odd ones."""
+"""Latency as a target, in a runtime that is made up."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import onnxprune
 from onnxprune.budget import candidates
-from onnxprune.latency import prediction
+from onnxprune.errors import UsageError
 from onnxprune.latency.prediction import Latency
-from onnxprune.latency.statistic import Interval
 from onnxprune.latency.target import LEAST, choose_within
+from onnxprune.ranking import shares
+from tests.latency.pretended import BLOCK, pretend
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo" / "resnet11_cifar10.onnx"
-BLOCK, UNIT = 16, 1e-8
 
 
 @pytest.fixture(scope="module")
@@ -21,35 +20,9 @@ def analysis():
     return onnxprune.analyze(onnxprune.load(ZOO))
 
 
-def padded(channels):
-    return -(-channels // BLOCK) * BLOCK
-
-
-def seconds(model, *about):
-    """Of every convolution the padded work, and a quarter more where channels are not multiples of four."""
-    spent = 1e-5
-    for node in model.proto.graph.node:
-        weight = next(
-            (t for t in model.proto.graph.initializer if node.op_type == "Conv" and t.name == node.input[1]), None
-        )
-        if weight is not None:
-            out, read, *kernel = weight.dims
-            odd = 1.0 + 0.25 * bool(out % 4 or read % 4)
-            spent += UNIT * odd * padded(out) * padded(read) * float(np.prod(kernel))
-    return spent
-
-
 @pytest.fixture
 def runtime(monkeypatch):
-    """Parts take their time; whole models what all their convolutions take, a tenth less for being together."""
-
-    def ratio(self, units, *about):
-        both = [1e-4 + 0.9 * seconds(model) ** 1.02 for model in (self.pruned({}), self.pruned(units))]
-        middle = both[1] / both[0]
-        return Interval(middle, middle - 0.002, middle + 0.002)
-
-    monkeypatch.setattr(prediction, "part_seconds", seconds)
-    monkeypatch.setattr(Latency, "ratio", ratio)
+    pretend(monkeypatch)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
@@ -66,3 +39,40 @@ def test_widths_are_whole_steps_or_whole(analysis, runtime):
     for group in kept.groups:
         assert group.kept.sum() % BLOCK == 0 or group.kept.all() or group.size < 2 * BLOCK
     assert not kept.removes_nothing
+
+
+def test_other_resources_are_limited_as_well(analysis, runtime):
+    kept = choose_within(Latency(analysis), 0.6, candidates(analysis), {"params": 0.4})
+    assert kept.ratio.high <= 0.6 and shares(analysis, kept.mask, ["params"])["params"] <= 0.4
+    assert kept.mask.provenance["target"] == {"params": 0.4, "latency": 0.6}
+
+
+def test_limits_and_exclusions_hold(analysis, runtime):
+    first = analysis.groups[2].name
+    kept = choose_within(Latency(analysis), 0.5, candidates(analysis, exclude=[first], min_share=0.3)).mask
+    for group in kept.groups:
+        assert group.kept.mean() >= 0.3 and (group.name != first or group.kept.all())
+
+
+def test_what_no_structure_reaches_is_refused_with_the_least(analysis, runtime):
+    with pytest.raises(UsageError, match=r"no structure was measured within latency=0.001: the least was 0\.0\d+"):
+        choose_within(Latency(analysis), 0.001, candidates(analysis))
+
+
+@pytest.mark.parametrize("share", [0, 1.5, -1])
+def test_what_is_no_share_is_refused(analysis, runtime, share):
+    with pytest.raises(UsageError, match="expected a share"):
+        choose_within(Latency(analysis), share, candidates(analysis))
+
+
+def test_all_of_the_time_is_all_of_the_network(analysis, runtime):
+    """Nothing is faster than a network that is whole steps already, and it may take all of its time."""
+    kept = choose_within(Latency(analysis), 1.0, candidates(analysis))
+    assert kept.ratio.high <= 1.0
+
+
+def test_progress_is_told(analysis, runtime):
+    told = []
+    choose_within(Latency(analysis), 0.5, candidates(analysis), told=lambda what, done: told.append((what, done)))
+    assert list(dict.fromkeys(what for what, _ in told)) == ["timing widths", "timing layers", "measuring structures"]
+    assert all(0 <= done <= 1 for _, done in told)
