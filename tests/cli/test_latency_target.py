@@ -32,16 +32,8 @@ def test_a_pruned_model_within_a_time(run, model, tmp_path):
 
 
 def test_times_are_kept_in_a_file_of_ones_own(run, model, tmp_path):
-    words = (
-        "mask",
-        model,
-        "--target",
-        "latency=0.5",
-        "--latency-table",
-        tmp_path / "t.json",
-        "-o",
-        tmp_path / "m.json",
-    )
+    table = tmp_path / "t.json"
+    words = ("mask", model, "--target", "latency=0.5", "--latency-table", table, "-o", tmp_path / "m.json")
     assert run(*words).exit_code == 0 and table.exists() and not (tmp_path / "cache").exists()
     result = run(*words, "--threads", "3")
     assert result.exit_code == 2 and "measured with setting" in result.stderr
