@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import floor
+from math import ceil, floor
 from typing import Literal
 
 from onnxprune.errors import UsageError
@@ -73,7 +73,7 @@ class Widths:
             raise UsageError(
                 f"group {group.name!r}: at least {low} of its {size} units are to stay (min_keep {limits.min_keep}, "
                 f"min_share {limits.min_share:g}, round_to {limits.round_to}), and at most {high} "
-                f"({self.most:g} of them): the nearest share is {low / size:.4f}",
+                f"({self.most:g} of them): the nearest share is {ceil(1e4 * low / size) / 1e4:g}",
                 "raise the largest share, or lower the least width or the multiple",
             )
         if limits.round_to > 1:
@@ -111,8 +111,8 @@ def _checked(group: Group, pattern: str, widths: Collection[int]) -> tuple[int, 
     """Widths of a group, ascending."""
     if wrong := [width for width in widths if width not in range(1, group.size + 1)]:
         raise UsageError(
-            f"group {group.name!r}: width {wrong[0]!r} by {pattern!r}, expected whole numbers from 1 to its {group.size} "
-            "units",
+            f"group {group.name!r}: width {wrong[0]!r} by {pattern!r}, expected whole numbers from 1 to its "
+            f"{group.size} units",
             "mend the widths, or the pattern",
         )
     return tuple(sorted({int(width) for width in widths}))
