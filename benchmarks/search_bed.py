@@ -54,7 +54,10 @@ BENCHMARK = Benchmark(
 
 @dataclass(frozen=True)
 class Method:
-    """A sampler, what judges, the rungs of successive halving, and the epochs of a judgement that trains."""
+    """A sampler, what judges, the rungs of successive halving, and the epochs of a judgement that trains.
+
+    Halving needs more than the published epochs: with two, one for all and two for half of them spare nothing.
+    """
 
     sampler: str
     fitness: type[Recalibrated]

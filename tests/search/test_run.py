@@ -205,7 +205,7 @@ def test_any_scores_rank_and_failures_rank_last(scores):
     low, high = sorted(scores)
     good = [Evaluation(n, (n,), figures={"score": score}) for n, score in enumerate((low, high))]
     ascending = [Evaluation(9, (0,), rung=2, failure="no"), *good, Evaluation(5, (5,), rung=1, figures={"score": low})]
-    assert sorted(ascending[::-1], key=lambda e: e.rank) == ascending
+    assert sorted([ascending[k] for k in (3, 1, 0, 2)], key=lambda e: e.rank) == ascending
     assert best(ascending).number == 5 and best_so_far(ascending)[1:] == [low, high, low]
 
 
