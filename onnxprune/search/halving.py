@@ -29,9 +29,11 @@ def ladder(rungs: Sequence[float], efforts: int) -> tuple[float, ...]:
         efforts: how many of them the fitness knows, all of the same size, such as epochs; 1 if it ignores the share.
 
     Raises:
-        UsageError: they do not ascend to 1, or do not spare anything, with any fitness or this one.
+        UsageError: they do not ascend to 1, or spare nothing, with any fitness or this one.
     """
     check_rungs(rungs)
+    if efforts < 1:
+        raise UsageError(f"a fitness of {efforts} efforts, expected at least 1", "1 if it ignores the share of effort")
     merged = tuple(sorted({max(1, round(rung * efforts)) / efforts for rung in rungs}))
     if len(merged) == 1 < len(rungs):
         raise UsageError(

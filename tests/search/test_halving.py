@@ -151,6 +151,8 @@ def test_a_fitness_that_ignores_effort_cannot_be_halved():
 
 
 def test_halving_that_spares_nothing():
+    with pytest.raises(UsageError, match="a fitness of 0 efforts, expected at least 1"):
+        ladder(RUNGS, 0)
     with pytest.raises(UsageError, match=r"halving over 0.5, 1 of all effort takes up to 1.00 of that without"):
         ladder(RUNGS, 2)
     with pytest.raises(UsageError, match=r"halving over 0.8, 1 of all effort takes up to 1.30"):
