@@ -115,7 +115,8 @@ class Hunt:
         seeds = tuple(range(self.seed, self.seed + self.seeds))
         names = tuple(CONTROLS) if self.controls else ()
         rungs = RUNGS if self.halving else (1.0,)
-        return Plan(self.evaluations, seeds, Colony(self.sources, self.limit), names, self.compat, rungs, fitness)
+        colony, efforts = Colony(self.sources, self.limit), int(fitness.get("epochs", 1))
+        return Plan(self.evaluations, seeds, colony, names, self.compat, rungs, fitness, efforts)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from onnxprune.mask import Mask
 from onnxprune.report import Table, pictures
 from onnxprune.report.cells import number, table, text
 from onnxprune.report.files import document, write_text
-from onnxprune.search.campaign import BEES, Found, Plan, Show, compared, told, winner
+from onnxprune.search.campaign import BEES, Found, Plan, Show, compared, proposers, told, winner
 from onnxprune.search.evaluation import Evaluation
 from onnxprune.search.frontier import Point, frontier
 from onnxprune.search.run import best, best_so_far
@@ -94,7 +94,9 @@ def comparison(found: Found) -> Table:
         (
             row.sampler,
             str(len(found[row.sampler][0])),
-            f"{row.mean:.4f}" + ("" if row.margin is None else f" ± {row.margin:.4f}"),
+            "failed"
+            if row.mean is None
+            else f"{row.mean:.4f}" + ("" if row.margin is None else f" ± {row.margin:.4f}"),
             row.text,
         )
         for row in compared(found)
@@ -133,7 +135,7 @@ def write_frontier(judged: Sequence[Point], of: str, folder: Path) -> Table:
 
 def _mask(structures: Structures, found: Found) -> Mask:
     first = winner(found)
-    how = {"method": BEES, "evaluation": first.number, "validation": first.score}
+    how = {"method": ", ".join(proposers(found)), "evaluation": first.number, "validation": first.score}
     return structures.mask(first.structure, how, first.seed)
 
 

@@ -139,7 +139,7 @@ def test_a_frontier_of_several_limits(dense, tmp_path):
         (["--task", "a.py:A", "--model", "m.onnx"], "expected --task or --model, got both"),
         (["--model", "m.onnx"], "--model needs labelled samples"),
         (["--model", "m.onnx", "--calibration", "s.npz", "--weights", "w.pt"], "--weights are for a --task"),
-        (["--target", "macs=0.0001"], "no structure meets macs=0.0001: the least is macs="),
+        (["--target", "macs=0.0001"], "no structure meets macs=0.0001: with these widths the least is macs="),
         (["--alpha", "2"], "the largest share is 2.0"),
         (["--sources", "1"], "a colony of 1 sources"),
         (["--ray", "127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9"),

@@ -5,7 +5,6 @@ import math
 import subprocess
 import sys
 import warnings
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import ray
 
 from benchmarks.surrogate import Surrogate, Unlucky
 from onnxprune.errors import TrainingError, UsageError
-from onnxprune.search.bees import bees
+from onnxprune.search.bees import Colony, bees
 from onnxprune.search.evaluation import Evaluation, Job
 from onnxprune.search.executors import InProcess, Processes, Workers
 from onnxprune.search.grid import Grid, Space
@@ -163,10 +162,64 @@ class Picky(Surrogate):
 def test_failures_are_recorded_and_the_search_goes_on(tmp_path):
     with Journal(tmp_path / "j", WHAT) as journal:
         evaluations = found(InProcess(Picky()), journal=journal)
-    assert evaluations[1].failure == "ValueError: will not" and evaluations[2].failure == "the fitness is nan"
+    assert (
+        evaluations[1].failure == "ValueError: will not"
+        and evaluations[2].failure == "of the fitness 'score' is nan, expected finite figures"
+    )
     assert len(evaluations) == 45 and best(evaluations).failure == ""
     with Journal(tmp_path / "j", WHAT, resume=True) as journal:
         assert plain(journal.known[n, 0] for n in range(45)) == plain(evaluations)
+
+
+class Careless(Surrogate):
+    """Gives figures that are none."""
+
+    def judge(self, job):
+        figures = [{"loss": math.inf}, {"loss": math.nan}, {"loss": 0.25}][job.number % 3]
+        return super().judge(job) | figures if job.number != 5 else figures
+
+
+def test_figures_that_are_not_finite_are_failures(tmp_path):
+    with Journal(tmp_path / "j", WHAT) as journal:
+        evaluations = found(InProcess(Careless()), 12, journal)
+    assert [e.failure for e in evaluations[:3]] == [
+        "of the fitness 'loss' is inf, expected finite figures",
+        "of the fitness 'loss' is nan, expected finite figures",
+        "",
+    ]
+    assert evaluations[5].failure == "the fitness gives ['loss'], expected 'score' among them"
+    assert evaluations[2].figures["loss"] == 0.25 and not evaluations[0].figures
+    with Journal(tmp_path / "j", WHAT, resume=True) as journal:
+        assert plain(journal.known[n, 0] for n in range(12)) == plain(evaluations)
+
+
+def test_failures_are_not_judged_again(tmp_path):
+    with Journal(tmp_path / "j", WHAT) as journal:
+        first = found(InProcess(Picky()), 12, journal)
+    with Journal(tmp_path / "j", WHAT, resume=True) as journal:
+        assert plain(found(InProcess(Surrogate()), 12, journal)) == plain(first)
+
+
+@pytest.mark.parametrize("scores", [(-3.5, -80.0), (30.25, 99.5), (-1e300, 1e300)])
+def test_any_scores_rank_and_failures_rank_last(scores):
+    low, high = sorted(scores)
+    good = [Evaluation(n, (n,), figures={"score": score}) for n, score in enumerate((low, high))]
+    ascending = [Evaluation(9, (0,), rung=2, failure="no"), *good, Evaluation(5, (5,), rung=1, figures={"score": low})]
+    assert sorted([ascending[k] for k in (3, 1, 0, 2)], key=lambda e: e.rank) == ascending
+    assert best(ascending).number == 5 and best_so_far(ascending)[1:] == [low, high, low]
+
+
+def test_one_failure_does_not_stop_a_search():
+    """Of a colony of two sources both fail at first."""
+    with pytest.raises(TrainingError, match="all of the first 2 evaluations failed; the first: RuntimeError: no data"):
+        search(Sampler(bees(Space(GRID), np.random.default_rng(0), Colony(2))), InProcess(lambda: _fail), Budget(2))
+    few = Sampler(bees(Space(GRID), np.random.default_rng(0), Colony(2)))
+    evaluations = search(few, InProcess(lambda: _late), Budget(20))
+    assert [bool(e.failure) for e in evaluations] == [True] * 5 + [False] * 15
+
+
+def _late(job: Job):
+    return _fail(job) if job.number < 5 else {"score": float(job.number)}
 
 
 @pytest.mark.parametrize("executor", [lambda: Processes(broken, Workers(1)), lambda: InProcess(lambda: _fail)])
@@ -213,41 +266,6 @@ def test_a_journal_of_other_structures_is_refused(tmp_path):
         pytest.raises(UsageError, match="evaluation 0 of the journal is of another structure"),
     ):
         found(InProcess(Surrogate()), journal=journal)
-
-
-class Patient(Surrogate):
-    """What more effort makes surer; counts the judgements of every rung."""
-
-    def __call__(self):
-        self.__dict__["efforts"] = []
-        return self.judge
-
-    def judge(self, job):
-        self.efforts.append((job.rung, job.effort))
-        error = 0.1 * (1 - job.effort) * np.random.default_rng(job.seed).standard_normal()
-        return {"score": super().judge(job)["score"] + error}
-
-
-def test_halving_spends_effort_on_the_better_ones(tmp_path):
-    maker, budget = Patient(), Budget(20, rungs=(0.25, 0.5, 1.0))
-    with Journal(tmp_path / "j", WHAT) as journal:
-        evaluations = search(sampler(), InProcess(maker), budget, journal)
-    assert Counter(maker.efforts) == {(0, 0.25): 20, (1, 0.5): 10, (2, 1.0): 6}
-    batch = evaluations[:10]
-    reached = [[e for e in batch if e.rung >= rung] for rung in (0, 1, 2)]
-    assert [len(r) for r in reached] == [10, 5, 3]
-    first = {n: journal.known[n, 0].score for n in range(10)}
-    assert min(first[e.number] for e in reached[1]) >= max(first[e.number] for e in batch if e.rung == 0)
-    assert best(evaluations).rung == 2 and best_so_far(evaluations)[-1] == best(evaluations).score
-    with Journal(tmp_path / "j", WHAT, resume=True) as journal:
-        again = search(sampler(), InProcess(maker), budget, journal)
-    assert plain(again) == plain(evaluations) and not maker.efforts
-
-
-@pytest.mark.parametrize("rungs", [(), (0.5,), (0.5, 0.5, 1.0), (0.0, 1.0)])
-def test_rungs_that_do_not_ascend_to_one(rungs):
-    with pytest.raises(UsageError, match="expected shares that ascend to 1"):
-        Budget(10, rungs=rungs)
 
 
 def test_numbers_that_make_no_sense():
