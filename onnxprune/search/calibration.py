@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from numpy.lib.npyio import NpzFile
+from onnx import ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper
 
 from onnxprune import api
 from onnxprune.analysis import Analysis
-from onnxprune.errors import ModelError, UsageError
+from onnxprune.errors import ModelError, UsageError, first_line
 from onnxprune.execution import run
 from onnxprune.graph import Graph, Model
 from onnxprune.mask import Mask
@@ -40,19 +42,79 @@ def read_samples(path: Path) -> Samples:
     Raises:
         UsageError: it is missing, no such file, or the arrays do not fit each other.
     """
+    form = "give an .npz file with the arrays `inputs` and `labels`"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            inputs, labels = file["inputs"], file["labels"]
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise UsageError(
-            f"{path}: cannot be read: {error}", "give an .npz file with the arrays `inputs` and `labels`"
-        ) from error
-    if len(inputs) != len(labels) or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not len(labels):
+        with _archive(path) as file:
+            inputs, labels = np.asarray(file["inputs"]), np.asarray(file["labels"])
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such file", "check the path") from error
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        raise UsageError(f"{path}: cannot be read: {first_line(error)}", form) from error
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or inputs.shape[:1] != labels.shape:
         raise UsageError(
             f"{path}: inputs {inputs.shape} and labels {labels.dtype} {labels.shape}, expected as many integer labels",
             "give one class number for every input",
         )
+    if not len(labels):
+        raise UsageError(f"{path}: has no samples", "give some")
     return Samples(inputs, labels)
+
+
+def _archive(path: Path) -> NpzFile:
+    found = np.load(path, allow_pickle=False)
+    if not isinstance(found, NpzFile):
+        raise ValueError(f"one array of shape {found.shape}, expected several by name")
+    return found
+
+
+def fitting(model: Model, samples: Samples) -> Samples:
+    """Samples of the type that a model takes, which is tried on the first batch.
+
+    Raises:
+        ModelError: the model has several inputs or a batch of a fixed size, or is no classifier.
+        UsageError: the samples do not fit it: other types or shapes, or labels that are none of its classes.
+    """
+    value = _only_input(model)
+    kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    if not np.can_cast(samples.inputs.dtype, kind, "same_kind"):
+        raise UsageError(f"samples are {samples.inputs.dtype}, expected {kind} as the model takes", "convert them")
+    wanted = [d.dim_value or d.dim_param or "?" for d in value.type.tensor_type.shape.dim]
+    got = samples.inputs.shape
+    if len(got) != len(wanted) or any(isinstance(w, int) and w != g for w, g in zip(wanted[1:], got[1:], strict=True)):
+        raise UsageError(f"samples have shape {got}, expected {tuple(wanted)} as the model takes", "convert them")
+    fit = Samples(samples.inputs.astype(kind, copy=False), samples.labels)
+    classes = _outputs(model, fit.inputs[:BATCH]).shape[1]
+    if not 0 <= fit.labels.min() <= fit.labels.max() < classes:
+        raise UsageError(
+            f"labels from {fit.labels.min()} to {fit.labels.max()}, expected 0 to {classes - 1}: the model has "
+            f"{classes} classes",
+            "number the classes as the model does",
+        )
+    return fit
+
+
+def _only_input(model: Model) -> ValueInfoProto:
+    """The input that samples are for."""
+    inputs = Graph(model).inputs
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs)
+        raise ModelError(
+            f"the model has {len(inputs)} inputs ({names}), expected one", "give a classifier of one input"
+        )
+    dims = inputs[0].type.tensor_type.shape.dim
+    if len(dims) and dims[0].dim_value:
+        raise ModelError(
+            f"the model takes batches of {dims[0].dim_value} alone, expected any size", "export it with a dynamic batch"
+        )
+    return inputs[0]
+
+
+def _outputs(model: Model, inputs: np.ndarray) -> np.ndarray:
+    """Scores of all classes: the first output, `(N, classes)`."""
+    outputs = [found[0] for found in run(model, _feeds(model, _batches(inputs)), fast=True)]
+    if any(out.ndim != 2 for out in outputs):
+        raise ModelError(f"the first output has shape {outputs[0].shape}, expected (N, classes)", "give a classifier")
+    return np.concatenate(outputs)
 
 
 class Calibrated:
@@ -60,7 +122,7 @@ class Calibrated:
 
     Args:
         analysis: of the model.
-        samples: to score on, and, without their labels, to measure on.
+        samples: to score on, and, without their labels, to measure on; those that `fitting` gives.
         calibration: how many of them to measure on.
     """
 
@@ -78,20 +140,14 @@ class Calibrated:
 
     def score(self, model: Model) -> float:
         """The share of samples whose class has the highest output."""
-        feeds = _feeds(model, _batches(self.samples.inputs))
-        outputs = [found[0] for found in run(model, feeds, fast=True)]
-        if any(out.ndim != 2 for out in outputs):
-            raise ModelError(
-                f"the first output has shape {outputs[0].shape}, expected (N, classes)", "give a classifier"
-            )
-        return float(np.mean(np.concatenate(outputs).argmax(1) == self.samples.labels))
+        return float(np.mean(_outputs(model, self.samples.inputs).argmax(1) == self.samples.labels))
 
 
 def recalibrated(model: Model, inputs: np.ndarray) -> Model:
     """A model with the means and variances that its BatchNormalizations see on some inputs.
 
     Every normalisation is computed as in training, from the batch, so that those after it see what they will see; the
-    statistics that are kept are averages over the batches.
+    statistics that are kept are averages over the batches. A model without any is returned as it is.
 
     Raises:
         ModelError: it does not run on the inputs.
@@ -105,6 +161,11 @@ def recalibrated(model: Model, inputs: np.ndarray) -> Model:
     sizes = [len(batch) for batch in batches]
     averages = [np.average([f[-len(names) + k] for f in found], 0, sizes) for k in range(len(names))]
     return _with(model, dict(zip((name for norm in norms for name in norm.stored), averages, strict=True)))
+
+
+def has_statistics(model: Model) -> bool:
+    """Whether there is anything to measure: exporters may have folded all BatchNormalizations into convolutions."""
+    return bool(_measuring(model)[1])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import ray
@@ -69,7 +69,7 @@ def test_those_work_that_find_a_place(cluster, monkeypatch):
 def test_a_cluster_without_a_place_says_what_it_has(cluster, monkeypatch, share):
     monkeypatch.setattr(remote, "PLACE", 1.0)
     asked = {"gpus": "1 CPUs and 1 GPUs", "cpus": "3 CPUs and 0 GPUs"}[next(iter(share))]
-    with pytest.raises(UsageError, match=f"no place for a worker of {asked}: it has 2 CPUs and 0 GPUs, of which 2 CPU"):
+    with pytest.raises(UsageError, match=f"no place for a worker of {asked}: it has 2 CPUs and 0 GPUs, of which"):
         Remote(Surrogate(), Workers(1), Cluster(**share))
 
 
@@ -122,7 +122,7 @@ def listening(answer):
 
         def serve():
             connection, _ = server.accept()
-            with connection:
+            with connection, suppress(ConnectionResetError):
                 connection.sendall(answer)
                 connection.settimeout(30)
                 while connection.recv(1024):

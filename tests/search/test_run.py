@@ -156,8 +156,40 @@ def test_journals_that_do_not_fit(tmp_path):
     with pytest.raises(UsageError, match="its version is 0, expected 1"):
         Journal(tmp_path / "j", WHAT, resume=True)
     (tmp_path / "j").write_text("nothing\n")
-    with pytest.raises(UsageError, match="a damaged journal"):
+    with pytest.raises(UsageError, match="a damaged journal: line 1"):
         Journal(tmp_path / "j", WHAT, resume=True)
+
+
+def test_another_version_is_told_before_its_lines_are_read(tmp_path):
+    (tmp_path / "j").write_text('{"format":"onnxprune-search","version":0}\n{"id":7}\n')
+    with pytest.raises(UsageError, match="its version is 0, expected 1"):
+        Journal(tmp_path / "j", WHAT, resume=True)
+
+
+@pytest.mark.parametrize("line", ['{"number":0}', "[]", "7", '{"number":0,"structure":[0],"figures":null}', "{"])
+def test_a_damaged_line_is_told_by_its_number(tmp_path, line):
+    with Journal(tmp_path / "j", WHAT) as journal:
+        journal.add(Evaluation(0, (0,) * 6, 1, 0, {"score": 0.5}))
+    with (tmp_path / "j").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UsageError, match="a damaged journal: line 3: "):
+        Journal(tmp_path / "j", WHAT, resume=True)
+
+
+def test_what_differs_in_a_field_is_told_alone(tmp_path):
+    with Journal(tmp_path / "j", {"fitness": {"lr": 0.1, "seed": 0}}):
+        pass
+    with pytest.raises(UsageError, match=r"its fitness is {'lr': 0.1}, expected {'lr': 0.2}"):
+        Journal(tmp_path / "j", {"fitness": {"lr": 0.2, "seed": 0}}, resume=True)
+
+
+def test_a_new_journal_is_known_to_its_folder_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        "onnxprune.search.journal.sync_folder", lambda path: synced.append((path, (path / "j").exists()))
+    )
+    with Journal(tmp_path / "j", WHAT):
+        assert synced == [(tmp_path, True)]
 
 
 def test_a_journal_of_other_structures_is_refused(tmp_path):
