@@ -22,8 +22,9 @@ from onnxprune.environment import own_version
 from onnxprune.external import data_file, is_outside, location
 from onnxprune.latency.prediction import Latency
 from onnxprune.resources import Resource
-from onnxprune.search.calibration import Calibrated, fitting, has_statistics, read_samples
+from onnxprune.search.calibration import Calibrated, has_statistics
 from onnxprune.search.evaluation import Job, Judge
+from onnxprune.search.samples import fitting, read_samples
 from onnxprune.search.structures import Structures, TimeLimit, Widths
 from onnxprune.tensors import stored_tensors
 

@@ -78,8 +78,7 @@ hunt = options.bundled(
     searching(
         "--halving",
         is_flag=True,
-        help="For --fitness train: judge each batch by a quarter of the epochs, the better half by half of them, and so "
-        "on.",
+        help="For --fitness train: judge each batch by a quarter of the epochs, the better half by half, and so on.",
     ),
     searching("--compat", type=click.Choice(["released"]), help="The bees of the released code, with its faults."),
 )

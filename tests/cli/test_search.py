@@ -1,23 +1,31 @@
 """`onnxprune search`: of a task and of a file alone; resumed, in processes, and what is refused."""
 
+import importlib
 import json
+import re
 
+import click
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
+from onnx import TensorProto, helper
 
 import onnxprune
 from onnxprune.cli import application
-from onnxprune.errors import UsageError
+from onnxprune.cli.searching import Wanted
 from onnxprune.mask import read_mask
-from onnxprune.search.calibration import read_samples
+from onnxprune.torch import binding, exporting
 from onnxprune.torch.jobs import Place
 from onnxprune.torch.methods import fine_tune
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.tasks import Digits
+from tests.cli.conftest import network, with_tensor
 
-FEW = ["--target", "macs=0.5", "--evaluations", "6", "--sources", "3", "--images", "60", "--measured", "64"]
+search_module = importlib.import_module("onnxprune.cli.search")
+FILE = ["--target", "macs=0.5", "--evaluations", "6", "--sources", "3", "--measured", "64"]
+FEW = [*FILE, "--images", "60"]
 
 
 def cli(*words):
@@ -69,7 +77,8 @@ def test_the_same_in_processes_and_after_a_stop(found, dense, tmp_path):
     assert refused.exit_code == 2 and "has a search already" in refused.output
     again = json.loads(cli("search", *options, "--resume", "--jobs", "2", "--json").output)
     assert again["winner"] == told["winner"] and again["comparison"] == told["comparison"]
-    assert (tmp_path / "mask.json").read_text() == (folder / "mask.json").read_text()
+    for name in ("mask.json", "warm.pt"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
 
 
 def test_other_weights_are_another_search(found, tmp_path):
@@ -101,8 +110,8 @@ def test_training_as_fitness(dense, tmp_path):
 
 def test_an_onnx_file_alone(found, dense, tmp_path):
     model, samples = found[0] / "dense.onnx", dense / "samples.npz"
-    result = cli("search", "--model", model, "--calibration", samples, *FEW, "-o", tmp_path, "--json")
-    told = json.loads(result.output)
+    result = cli("search", "--model", model, "--calibration", samples, *FILE, "-o", tmp_path, "--json")
+    told = json.loads(result.stdout)
     assert told["certificate"]["exact"] and 0 < told["winner"]["score"] <= 1
     small = onnxprune.load(tmp_path / "recalibrated.onnx")
     assert onnxprune.analyze(small).cost == onnxprune.analyze(onnxprune.load(tmp_path / "pruned.onnx")).cost
@@ -130,6 +139,180 @@ def test_a_frontier_of_several_limits(dense, tmp_path):
     assert (tmp_path / "frontier.png").exists()
 
 
+def test_the_network_is_exported_once(dense, tmp_path, monkeypatch):
+    counted = []
+    export = exporting.export
+    monkeypatch.setattr(exporting, "export", lambda *args, **how: counted.append(1) or export(*args, **how))
+    monkeypatch.setattr(binding, "export", exporting.export)
+    few = ["--target", "macs=0.5", "--evaluations", "2", "--sources", "2", "--images", "60", "--no-controls"]
+    assert cli("search", "--weights", dense / "best.pt", *few, "-o", tmp_path).exit_code == 0
+    assert len(counted) == 1
+
+
+def test_each_limit_tells_how_bees_compare_and_whether_it_was_missed(dense, tmp_path, monkeypatch):
+    monkeypatch.setattr("onnxprune.latency.prediction.Latency.measured", lambda self, units: 0.99)
+    target = ["--target", "latency=0.6", "--threads", "1", "--frontier", "2"]
+    few = ["--evaluations", "3", "--sources", "2", "--images", "60"]
+    shown = cli("search", "--weights", dense / "best.pt", *target, *few, "-o", tmp_path).output
+    for share in ("0.6", "0.8"):
+        assert f"Best scores, 1 seed, latency={share}" in shown
+        assert f"latency: at most {share}00 of the whole asked for" in shown
+    assert shown.count("bees against it") == 2 and shown.count("MISSED") == 2
+
+
+def test_halving(dense, tmp_path):
+    few = ["--target", "macs=0.5", "--evaluations", "2", "--sources", "2", "--no-controls", "--halving"]
+    how = ["--fitness", "train", "--fitness-epochs", "1", "--lr", "0.02", "--images", "60"]
+    done = cli("search", "--weights", dense / "best.pt", *few, *how, "-o", tmp_path)
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in (tmp_path / "bees-0.jsonl").read_text().splitlines()]
+    assert lines[0]["rungs"] == [0.25, 0.5, 1.0] and [line["rung"] for line in lines[1:]] == [0, 0, 1, 2]
+
+
+def test_the_released_bees(dense, tmp_path):
+    few = [*FEW, "--compat", "released", "--no-controls", "--score", "random", "--json"]
+    told = json.loads(cli("search", "--weights", dense / "best.pt", *few, "-o", tmp_path).stdout)
+    head = json.loads((tmp_path / "bees-0.jsonl").read_text().splitlines()[0])
+    assert head["compat"] == "released" and told["winner"]["shares"]["macs"] <= 0.5
+
+
+def test_a_timeout_judges_in_a_process_of_its_own(dense, found, tmp_path):
+    few = [*FEW, "--no-controls", "--json"]
+    told = json.loads(cli("search", "--weights", dense / "best.pt", *few, "--timeout", 300, "-o", tmp_path).stdout)
+    lines = [
+        [json.loads(a) for a in (folder / "bees-0.jsonl").read_text().splitlines()] for folder in (tmp_path, found[0])
+    ]
+    one, two = ([(e["structure"], e["figures"]) for e in sorted(own[1:], key=lambda e: e["number"])] for own in lines)
+    assert one == two and told["evaluations"] == {"bees": [6]}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_finds_the_same(dense, found, tmp_path):
+    few = [*FEW, "--no-controls", "--ray", "local", "--cpus", "0.5", "--jobs", "2"]
+    done = cli("search", "--weights", dense / "best.pt", *few, "-o", tmp_path)
+    assert done.exit_code == 0, done.output
+    lines = [
+        [json.loads(a) for a in (folder / "bees-0.jsonl").read_text().splitlines()] for folder in (tmp_path, found[0])
+    ]
+    one, two = ([(e["structure"], e["figures"]) for e in sorted(own[1:], key=lambda e: e["number"])] for own in lines)
+    assert one == two
+
+
+def file_model(folder, batch="batch", normal=True, second=False):
+    """A small classifier of 5 classes as a file, and samples of it."""
+    model = network()
+    nodes = [node for node in model.graph.node if normal or node.op_type != "BatchNormalization"]
+    for node in nodes:
+        node.input[:] = ["a" if name == "b" and not normal else name for name in node.input]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    dim = model.graph.input[0].type.tensor_type.shape.dim[0]
+    if isinstance(batch, int):
+        dim.dim_value = batch
+    if second:
+        model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ["batch"]))
+    onnx.save(model, folder / "m.onnx")
+    inputs = np.random.default_rng(0).standard_normal((20, 3, 8, 8))
+    np.savez(folder / "s.npz", inputs=inputs, labels=np.arange(20) % 5)
+    return ["--model", folder / "m.onnx", "--calibration", folder / "s.npz"]
+
+
+def test_a_folded_file_says_that_nothing_is_measured_anew(tmp_path):
+    words = [*file_model(tmp_path, normal=False), "--target", "macs=0.5", "--evaluations", "2", "--sources", "2"]
+    done = cli("search", *words, "-o", tmp_path / "x", "--no-controls")
+    assert done.exit_code == 0 and "note: " in done.stderr and "no BatchNormalization is left" in done.stderr
+    assert (tmp_path / "x" / "pruned.onnx").exists() and not (tmp_path / "x" / "recalibrated.onnx").exists()
+
+
+def test_samples_in_double_precision_are_converted(tmp_path):
+    words = [*file_model(tmp_path), "--target", "macs=0.5", "--evaluations", "2", "--sources", "2"]
+    done = cli("search", *words, "-o", tmp_path / "x", "--no-controls")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "x" / "recalibrated.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"batch": 4}, "the model takes batches of 4 alone"),
+        ({"second": True}, r"the model has 2 inputs \(x, more\), expected one"),
+    ],
+)
+def test_files_that_cannot_be_judged_are_refused_at_the_start(tmp_path, how, message):
+    done = cli("search", *file_model(tmp_path, **how), "--target", "macs=0.5", "-o", tmp_path / "x")
+    assert done.exit_code == 2 and re.search(message, done.output) and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--fitness", "train"], "--fitness is for a --task alone"),
+        (["--amp", "bf16"], "--amp is for a --task alone"),
+        (["--images", "5"], "--images is for a --task alone"),
+        (["--device", "cpu"], "--device is for a --task alone"),
+        (["--lr", "0.1"], "--lr is for --fitness train alone"),
+        (["--halving"], "--halving is for --fitness train alone"),
+        (["--gpus", "1"], "--gpus is for --ray alone"),
+        (["--cpus", "1"], "--cpus is for --ray alone"),
+        (["--gpus", "-1", "--ray", "local"], "-1"),
+        (["--seed", "-1"], "-1"),
+        (["--threads", "2"], "--threads is for --target latency=... alone"),
+        (["--weights", "w.pt"], "--weights is for a --task alone"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(tmp_path, words, message):
+    done = cli("search", *file_model(tmp_path), "--target", "macs=0.5", *words, "-o", tmp_path / "x")
+    assert done.exit_code == 2 and message in done.output and not (tmp_path / "x").exists()
+
+
+def test_files_that_are_missing_or_of_another_kind(dense, tmp_path):
+    words = file_model(tmp_path)
+    torch.save({"0.weight": torch.zeros(3)}, tmp_path / "other.pt")
+    for own, message in [
+        (["--model", tmp_path / "no.onnx", *words[2:]], "no.onnx"),
+        ([*words[:3], tmp_path / "no.npz"], "no.npz: no such file"),
+        (["--calibration", tmp_path / "s.npz"], "--calibration is for a --model alone"),
+        (["--weights", tmp_path / "other.pt"], "tensor '0.weight' has shape (3,), expected (16, 1, 3, 3)"),
+        ([], "--fitness recalibrate judges a trained network without training it, got no --weights"),
+    ]:
+        done = cli("search", *own, "--target", "macs=0.5", "-o", tmp_path / "x")
+        assert done.exit_code == 2 and message in done.output and "internal" not in done.output
+        assert not (tmp_path / "x").exists()
+
+
+def test_a_model_that_holds_no_numbers_is_refused(tmp_path):
+    words = file_model(tmp_path)
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.save(with_tensor(model, "fc.b", np.full(5, np.nan, np.float32)), tmp_path / "m.onnx")
+    done = cli("search", *words, "--target", "macs=0.5", "-o", tmp_path / "x")
+    assert done.exit_code == 2 and "tensor 'fc.b' holds NaN" in done.output
+
+
+@pytest.mark.parametrize("option", [["--seed", "1"], ["--device", "cpu"], ["--batch", "7"]])
+def test_what_changes_the_fitness_is_another_journal(dense, option):
+    def told(*words):
+        made = {}
+
+        @click.command()
+        @search_module.subject
+        @search_module.grid
+        @search_module.hunt
+        @search_module.judgement
+        @search_module.spread
+        def verb(subject, grid, hunt, judgement, spread):
+            wanted = Wanted(subject, grid, hunt, judgement, spread, {})
+            scope = grid.scope({}, hunt.seed, None, None)
+            made.update(wanted.network(scope).told())
+
+        CliRunner().invoke(verb, [*map(str, words)], catch_exceptions=False, standalone_mode=False)
+        return made
+
+    plain = told("--weights", dense / "best.pt", "-o", "x")
+    other = told("--weights", dense / "best.pt", "-o", "x", *option)
+    assert plain["onnxprune"] and plain["source"]
+    assert (plain != other) == (option != ["--device", "cpu"] or torch.cuda.is_available())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -138,7 +321,6 @@ def test_a_frontier_of_several_limits(dense, tmp_path):
         (["--target", "latency=3"], "latency is 3.0, expected a share"),
         (["--task", "a.py:A", "--model", "m.onnx"], "expected --task or --model, got both"),
         (["--model", "m.onnx"], "--model needs labelled samples"),
-        (["--model", "m.onnx", "--calibration", "s.npz", "--weights", "w.pt"], "--weights are for a --task"),
         (["--target", "macs=0.0001"], "no structure meets macs=0.0001: the least is macs="),
         (["--alpha", "2"], "the largest share is 2.0"),
         (["--sources", "1"], "a colony of 1 sources"),
@@ -147,19 +329,6 @@ def test_a_frontier_of_several_limits(dense, tmp_path):
     ],
 )
 def test_what_is_refused(tmp_path, options, message):
-    result = cli("search", *options, "-o", tmp_path / "x")
+    train = [] if {"--model", "--weights"} & {*options} else ["--fitness", "train"]
+    result = cli("search", *options, *train, "-o", tmp_path / "x")
     assert result.exit_code == 2 and message in result.output and "fix: " in result.output
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"inputs": np.zeros((3, 1))}, "cannot be read: .*labels"),
-        ({"inputs": np.zeros((3, 1)), "labels": np.zeros(2, int)}, r"inputs \(3, 1\) and labels int64 \(2,\)"),
-        ({"inputs": np.zeros((3, 1)), "labels": np.zeros(3)}, "expected as many integer labels"),
-    ],
-)
-def test_samples_that_are_none(tmp_path, arrays, message):
-    np.savez(tmp_path / "s.npz", **arrays)
-    with pytest.raises(UsageError, match=message):
-        read_samples(tmp_path / "s.npz")
