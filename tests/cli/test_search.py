@@ -16,7 +16,8 @@ import onnxprune
 from onnxprune.cli import application
 from onnxprune.cli.searching import Wanted
 from onnxprune.mask import read_mask
-from onnxprune.torch import binding, exporting
+from onnxprune.torch import fitness
+from onnxprune.torch.binding import bind
 from onnxprune.torch.jobs import Place
 from onnxprune.torch.methods import fine_tune
 from onnxprune.torch.recipe import Recipe
@@ -30,6 +31,12 @@ FEW = [*FILE, "--images", "60"]
 
 def cli(*words):
     return CliRunner().invoke(application, [str(word) for word in words])
+
+
+def judged(folder):
+    """The bees' judgements, in their order."""
+    lines = [json.loads(line) for line in (folder / "bees-0.jsonl").read_text().splitlines()[1:]]
+    return [(e["structure"], e["figures"]) for e in sorted(lines, key=lambda e: e["number"])]
 
 
 @pytest.fixture(scope="module")
@@ -139,18 +146,18 @@ def test_a_frontier_of_several_limits(dense, tmp_path):
     assert (tmp_path / "frontier.png").exists()
 
 
-def test_the_network_is_exported_once(dense, tmp_path, monkeypatch):
-    counted = []
-    export = exporting.export
-    monkeypatch.setattr(exporting, "export", lambda *args, **how: counted.append(1) or export(*args, **how))
-    monkeypatch.setattr(binding, "export", exporting.export)
+def test_the_network_is_bound_once(dense, tmp_path, monkeypatch):
+    bound = []
+    monkeypatch.setattr(fitness, "bind", lambda *args: bound.append(args) or bind(*args))
     few = ["--target", "macs=0.5", "--evaluations", "2", "--sources", "2", "--images", "60", "--no-controls"]
     assert cli("search", "--weights", dense / "best.pt", *few, "-o", tmp_path).exit_code == 0
-    assert len(counted) == 1
+    assert len(bound) == 1
 
 
 def test_each_limit_tells_how_bees_compare_and_whether_it_was_missed(dense, tmp_path, monkeypatch):
-    monkeypatch.setattr("onnxprune.latency.prediction.Latency.measured", lambda self, units: 0.99)
+    kept = {"share": lambda self, units: float(np.mean([stay.mean() for stay in units.values()]))}
+    for name, told in (kept | {"measured": lambda self, units: 0.99}).items():
+        monkeypatch.setattr(f"onnxprune.latency.prediction.Latency.{name}", told)
     target = ["--target", "latency=0.6", "--threads", "1", "--frontier", "2"]
     few = ["--evaluations", "3", "--sources", "2", "--images", "60"]
     shown = cli("search", "--weights", dense / "best.pt", *target, *few, "-o", tmp_path).output

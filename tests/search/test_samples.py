@@ -1,5 +1,7 @@
 """Labelled samples: what can be read, and what fits a model."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,13 @@ def test_samples_that_are_none(tmp_path, arrays, message):
         read_samples(tmp_path / "s.npz")
 
 
+def one_array(array):
+    """The bytes of an `.npy` file."""
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
@@ -32,7 +41,7 @@ def test_samples_that_are_none(tmp_path, arrays, message):
         (lambda path: path.write_bytes(b""), "cannot be read"),
         (lambda path: path.write_bytes(b"PK nothing"), "cannot be read"),
         (lambda path: path.mkdir(), "cannot be read"),
-        (lambda path: np.save(path.open("wb"), np.zeros((3, 2))), r"one array of shape \(3, 2\), expected several"),
+        (lambda path: path.write_bytes(one_array(np.zeros((3, 2)))), r"one array of shape \(3, 2\), expected several"),
     ],
 )
 def test_files_that_hold_no_samples(tmp_path, write, message):
