@@ -202,7 +202,7 @@ def _connect(ray: Any, cluster: Cluster) -> bool:
         return False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if cluster.address == "local":
-        os.environ.setdefault("RAY_raylet_start_wait_time_s", str(START))  # 30 are too few beside other work
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", f"{START:.0f}")  # 30 are too few beside other work
         ray.init(include_dashboard=False, **quiet)
         return True
     require_grpc(cluster.address)
