@@ -51,7 +51,7 @@ BENCHMARK = Benchmark(
         Column("lost", "lost", "d"),
         Column("repeated", "repeated", "d"),
     ),
-    rivals=("pebble", "ray"),
+    rivals=("ray",),
 )
 
 

@@ -1,10 +1,8 @@
 """`onnxprune search`: of a task and of a file alone; resumed, in processes, and what is refused."""
 
-import importlib
 import json
 import re
 
-import click
 import numpy as np
 import onnx
 import pytest
@@ -13,9 +11,15 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper
 
 import onnxprune
+from benchmarks.surrogate import Surrogate
 from onnxprune.cli import application
-from onnxprune.cli.searching import Wanted
+from onnxprune.cli.judging import FileMaker, FileNetwork, Scope, TaskMaker, TaskNetwork
+from onnxprune.cli.searched import Counted
+from onnxprune.environment import own_version
 from onnxprune.mask import read_mask
+from onnxprune.search.evaluation import Job
+from onnxprune.search.executors import InProcess
+from onnxprune.search.structures import Widths
 from onnxprune.torch import fitness
 from onnxprune.torch.binding import bind
 from onnxprune.torch.jobs import Place
@@ -24,7 +28,6 @@ from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.tasks import Digits
 from tests.cli.conftest import network, with_tensor
 
-search_module = importlib.import_module("onnxprune.cli.search")
 FILE = ["--target", "macs=0.5", "--evaluations", "6", "--sources", "3", "--measured", "64"]
 FEW = [*FILE, "--images", "60"]
 
@@ -295,29 +298,55 @@ def test_a_model_that_holds_no_numbers_is_refused(tmp_path):
     assert done.exit_code == 2 and "tensor 'fc.b' holds NaN" in done.output
 
 
-@pytest.mark.parametrize("option", [["--seed", "1"], ["--device", "cpu"], ["--batch", "7"]])
-def test_what_changes_the_fitness_is_another_journal(dense, option):
-    def told(*words):
-        made = {}
+def task_told(task, weights=None, **recipe):
+    maker = TaskMaker(task, weights, SCOPE, "recalibrate", Recipe(1, **recipe), 60, 64)
+    return TaskNetwork(maker).told()
 
-        @click.command()
-        @search_module.subject
-        @search_module.grid
-        @search_module.hunt
-        @search_module.judgement
-        @search_module.spread
-        def verb(subject, grid, hunt, judgement, spread):
-            wanted = Wanted(subject, grid, hunt, judgement, spread, {})
-            scope = grid.scope({}, hunt.seed, None, None)
-            made.update(wanted.network(scope).told())
 
-        CliRunner().invoke(verb, [*map(str, words)], catch_exceptions=False, standalone_mode=False)
-        return made
+SCOPE = Scope(Widths(), {}, "l1", 0)
 
-    plain = told("--weights", dense / "best.pt", "-o", "x")
-    other = told("--weights", dense / "best.pt", "-o", "x", *option)
-    assert plain["onnxprune"] and plain["source"]
-    assert (plain != other) == (option != ["--device", "cpu"] or torch.cuda.is_available())
+
+def test_what_changes_the_fitness_of_a_task_is_told(tmp_path):
+    (tmp_path / "own.py").write_text("from onnxprune.torch.tasks import Digits\n")
+    task = f"{tmp_path / 'own.py'}:Digits"
+    told = task_told(task)
+    assert told == task_told(task) and told["onnxprune"] == own_version() and told["device"] in ("cpu", "cuda")
+    weights = read_weights_of(Digits().model())
+    for changed in ({"seed": 1}, {"channels_last": True}, {"amp": "bf16"}, {"batch": 7}, {"weights": weights}):
+        assert task_told(task, **changed) != told, changed
+    (tmp_path / "own.py").write_text("from onnxprune.torch.tasks import Digits  # changed\n")
+    assert task_told(task) != told
+
+
+def read_weights_of(network):
+    return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+
+
+def test_data_outside_of_a_file_are_told(tmp_path):
+    _, model, _, samples = file_model(tmp_path)
+    proto = onnx.load(model)
+    onnx.save(proto, model, save_as_external_data=True, location="m.data", size_threshold=0)
+    told = FileNetwork(FileMaker(model, samples, SCOPE, 10)).told()
+    content = bytearray((tmp_path / "m.data").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "m.data").write_bytes(content)
+    assert FileNetwork(FileMaker(model, samples, SCOPE, 10)).told() != told
+
+
+def test_half_precision_weights_are_read(tmp_path):
+    torch.save(Digits().model().bfloat16().state_dict(), tmp_path / "b.pt")
+    few = ["--target", "macs=0.5", "--evaluations", "2", "--sources", "2", "--images", "60", "--no-controls"]
+    done = cli("search", "--weights", tmp_path / "b.pt", *few, "-o", tmp_path / "x")
+    assert done.exit_code == 0, done.output
+
+
+def test_what_a_journal_knows_does_not_count_as_fast(monkeypatch):
+    clock = iter([10.0, 40.0])
+    monkeypatch.setattr("onnxprune.cli.searched.time.monotonic", lambda: next(clock))
+    executor = Counted(InProcess(Surrogate()))
+    assert executor.rate() == 0.0 and list(executor.run([])) == []
+    assert len(list(executor.run([Job(n, (0,) * 6, n) for n in range(90, 95)]))) == 5
+    assert executor.rate() == 10.0, "five in half a minute, whatever their numbers are"
 
 
 @pytest.mark.parametrize(
