@@ -4,21 +4,19 @@ import json
 import math
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
 from benchmarks.surrogate import Surrogate, Unlucky
 from onnxprune.errors import TrainingError, UsageError
 from onnxprune.search.bees import Colony, bees
+from onnxprune.search.crew import Workers
 from onnxprune.search.evaluation import Evaluation, Job
-from onnxprune.search.executors import InProcess, Processes, Workers
+from onnxprune.search.executors import InProcess, Processes
 from onnxprune.search.grid import Grid, Space
 from onnxprune.search.journal import Journal
-from onnxprune.search.remote import Cluster, Remote
 from onnxprune.search.run import Budget, best, best_so_far, search
 from onnxprune.search.sampler import Sampler
 
@@ -101,52 +99,9 @@ def test_a_lost_worker_is_replaced_and_its_evaluation_redone(tmp_path, hang):
     assert sorted(map(int, (tmp_path / "finished").read_text().split())) == list(range(14))
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
-        warnings.simplefilter("ignore")  # ray's own
-        patch.setenv("RAY_raylet_start_wait_time_s", "300")
-        ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-    yield Cluster(cpus=0.5)
-    ray.shutdown()
-
-
-class Shared(Remote):
-    """Leaves the cluster to the next test."""
-
-    def __exit__(self, *error):
-        return None
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_cluster_finds_the_same_bit_for_bit(cluster, tmp_path):
-    alone = found(InProcess(Surrogate(noise=0.1)), 25)
-    assert plain(found(Shared(Surrogate(noise=0.1), Workers(2), cluster), 25)) == plain(alone)
-    maker = Unlucky(tmp_path, killed=(3, 11))
-    assert plain(found(Shared(maker, Workers(2), cluster), 14)) == plain(found(InProcess(Surrogate()), 14))
-    assert sorted(map(int, (tmp_path / "finished").read_text().split())) == list(range(14))
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_cluster_gives_up_what_hangs_twice(cluster, tmp_path):
-    maker = Unlucky(tmp_path, killed=(3,), always=True, hang=True)
-    evaluations = found(Shared(maker, Workers(2, timeout=2.0), cluster), 12)
-    assert evaluations[3].failure == "the worker took more than 2.0 seconds, 2 times"
-    assert not any(e.failure for e in evaluations if e.number != 3)
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
-def test_a_cluster_that_does_not_answer(address, monkeypatch):
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with pytest.raises(UsageError, match=f"no Ray cluster answers at {address}: .*refused"):
-        Remote(Surrogate(), Workers(1), Cluster(address))
-    with pytest.raises(UsageError, match="Ray address 'nowhere', expected host:port"):
-        Remote(Surrogate(), Workers(1), Cluster("nowhere"))
-
-
 def test_what_loses_its_worker_twice_has_failed(tmp_path):
     evaluations = found(Processes(Unlucky(tmp_path, killed=(3,), always=True), Workers(2)), 12)
-    assert evaluations[3].failure == "the worker died, 2 times" and evaluations[3].score == -math.inf
+    assert evaluations[3].failure == "the worker died of SIGKILL, 2 times" and evaluations[3].score == -math.inf
     assert not any(e.failure for e in evaluations if e.number != 3)
 
 
@@ -254,8 +209,40 @@ def test_journals_that_do_not_fit(tmp_path):
     with pytest.raises(UsageError, match="its version is 0, expected 1"):
         Journal(tmp_path / "j", WHAT, resume=True)
     (tmp_path / "j").write_text("nothing\n")
-    with pytest.raises(UsageError, match="a damaged journal"):
+    with pytest.raises(UsageError, match="a damaged journal: line 1"):
         Journal(tmp_path / "j", WHAT, resume=True)
+
+
+def test_another_version_is_told_before_its_lines_are_read(tmp_path):
+    (tmp_path / "j").write_text('{"format":"onnxprune-search","version":0}\n{"id":7}\n')
+    with pytest.raises(UsageError, match="its version is 0, expected 1"):
+        Journal(tmp_path / "j", WHAT, resume=True)
+
+
+@pytest.mark.parametrize("line", ['{"number":0}', "[]", "7", '{"number":0,"structure":[0],"figures":null}', "{"])
+def test_a_damaged_line_is_told_by_its_number(tmp_path, line):
+    with Journal(tmp_path / "j", WHAT) as journal:
+        journal.add(Evaluation(0, (0,) * 6, 1, 0, {"score": 0.5}))
+    with (tmp_path / "j").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UsageError, match="a damaged journal: line 3: "):
+        Journal(tmp_path / "j", WHAT, resume=True)
+
+
+def test_what_differs_in_a_field_is_told_alone(tmp_path):
+    with Journal(tmp_path / "j", {"fitness": {"lr": 0.1, "seed": 0}}):
+        pass
+    with pytest.raises(UsageError, match=r"its fitness is {'lr': 0.1}, expected {'lr': 0.2}"):
+        Journal(tmp_path / "j", {"fitness": {"lr": 0.2, "seed": 0}}, resume=True)
+
+
+def test_a_new_journal_is_known_to_its_folder_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        "onnxprune.search.journal.sync_folder", lambda path: synced.append((path, (path / "j").exists()))
+    )
+    with Journal(tmp_path / "j", WHAT):
+        assert synced == [(tmp_path, True)]
 
 
 def test_a_journal_of_other_structures_is_refused(tmp_path):
