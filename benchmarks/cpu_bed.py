@@ -32,7 +32,7 @@ from models.tasks import Cifar10
 from onnxprune.mask import Mask
 from onnxprune.ranking import shares
 from onnxprune.report.files import document, write_text
-from onnxprune.search import campaign
+from onnxprune.search import comparison
 from onnxprune.torch.binding import Binding, bind
 from onnxprune.torch.forecast import EarlyBird, FixedEpoch
 from onnxprune.torch.handover import load_weights
@@ -327,7 +327,7 @@ def interval(values: Sequence[float], digits: int = 2) -> str:
     """Mean and half of the 95 % interval as text."""
     if not values:
         return "not measured"
-    mean, margin = campaign.interval(values)
+    mean, margin = comparison.interval(values)
     return f"{mean:.{digits}f}" if margin is None else f"{mean:.{digits}f} ± {margin:.{digits}f}"
 
 

@@ -45,7 +45,7 @@ def _search(bed: Bed, network: str) -> Figures:
     plan = Plan(bed.evaluations, (bed.seed,), controls=(CHANCE,), fitness={"network": network})
     judge = InProcess(lambda: structures.judge(fitness))
     found = campaign(structures, judge, plan, folder, resume=True, show=_looking_at(bed.clock))
-    first = winner(found)
+    first = winner(found, BEES)
     mask = structures.mask(first.structure, {"method": BEES, "validation": first.score})
     write_text(folder / MASK, document(mask.to_json()))
     forward = bed.evaluations * (macs / whole) * (IMAGES + CALIBRATION) / size_of(task.data("train"))

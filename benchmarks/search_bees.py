@@ -56,7 +56,7 @@ def played(name: str, seed: int, evaluations: int) -> tuple[list[Structure], flo
         scores = [surrogate(structure, seed) for structure in batch]
         best = max(best, *scores[: evaluations - len(asked)])
         asked += batch
-        sampler.tell(scores)
+        sampler.tell([(0, score) for score in scores])
     return asked[:evaluations], best
 
 
@@ -74,7 +74,7 @@ def measure(name: str, seeds: int, evaluations: int) -> Row:
 def mutated(look: Callable[..., Structure]) -> int:
     """Dimensions in which some of many looks near a source differs from it."""
     numbers, space = np.random.default_rng(0), Space(GRID)
-    hive = [Source(GRID.random(numbers), 0.0) for _ in range(10)]
+    hive = [Source(GRID.random(numbers), (0, 0.0)) for _ in range(10)]
     looks = np.array([look(hive, 0, space, numbers) for _ in range(TRIALS)])
     return int((looks != np.array(hive[0].structure)).any(0).sum())
 
@@ -84,9 +84,9 @@ def scouts(seeds: int) -> float:
     counts = np.zeros((DIMENSIONS, LEVELS))
     for seed in range(seeds):
         sampler = Sampler(bees(Space(GRID), np.random.default_rng(seed), Colony(2, 1)))
-        sampler.tell([1.0] * len(sampler.ask()))
+        sampler.tell([(0, 1.0)] * len(sampler.ask()))
         while len(batch := sampler.ask()) > 1:
-            sampler.tell([0.0] * len(batch))
+            sampler.tell([(0, 0.0)] * len(batch))
         counts[np.arange(DIMENSIONS), batch[0]] += 1
     return min(float(stats.chisquare(row).pvalue) for row in counts)
 

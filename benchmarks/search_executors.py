@@ -23,8 +23,9 @@ from benchmarks.common import all_of, arguments, record
 from benchmarks.record import ROOT, Benchmark, Column, Row
 from benchmarks.surrogate import DIMENSIONS, LEVELS, Surrogate, Unlucky
 from onnxprune.search.bees import bees
+from onnxprune.search.crew import Workers
 from onnxprune.search.evaluation import Evaluation, Executor, Maker
-from onnxprune.search.executors import InProcess, Processes, Workers
+from onnxprune.search.executors import InProcess, Processes
 from onnxprune.search.grid import Grid, Space
 from onnxprune.search.journal import Journal
 from onnxprune.search.remote import Cluster, Remote
@@ -50,7 +51,7 @@ BENCHMARK = Benchmark(
         Column("lost", "lost", "d"),
         Column("repeated", "repeated", "d"),
     ),
-    rivals=("pebble", "ray"),
+    rivals=("ray",),
 )
 
 

@@ -157,7 +157,7 @@ def loosened(limits: Limits, *further: str) -> str:
     return ", or ".join(["raise the target", *([f"lower {binding}"] if binding else []), *further])
 
 
-def out_of_reach(target: Mapping[Resource, float], least: Mapping[Resource, float], when: str, fix: str) -> UsageError:
+def out_of_reach(target: Mapping[Any, float], least: Mapping[Any, float], when: str, fix: str) -> UsageError:
     """The error for a target that is not met even where these shares are the least."""
     reach = ", ".join(f"{name}={least[name]:.4f}" for name in target)
     wanted = ", ".join(f"{name}={share}" for name, share in target.items())

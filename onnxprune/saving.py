@@ -132,8 +132,13 @@ def _flush(file: BinaryIO) -> None:
 
 def _rename(file: BinaryIO, target: Path) -> None:
     os.replace(file.name, target)
+    sync_folder(target.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Put on the disk which files a folder has."""
     if os.name == "posix":  # elsewhere folders cannot be opened
-        folder = os.open(target.parent, os.O_RDONLY)
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

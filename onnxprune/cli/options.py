@@ -25,6 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
 FILE = click.Path(path_type=Path)
+COMMANDLINE = click.core.ParameterSource.COMMANDLINE
 
 
 class Option(click.Option):
@@ -150,6 +151,13 @@ def bundled(name: str, kind: type, *options: Decorator) -> Decorator:
         return functools.reduce(lambda inner, decorate: decorate(inner), reversed(options), verb)  # type: ignore[return-value]
 
     return decorate
+
+
+def given() -> dict[str, str]:
+    """The options that the command line itself gives, not by default: how they are written, by name."""
+    context = click.get_current_context()
+    own = [p for p in context.command.params if context.get_parameter_source(p.name or "") is COMMANDLINE]
+    return {p.name or "": p.opts[0] for p in own}
 
 
 def under(section: str) -> Callable[..., Decorator]:

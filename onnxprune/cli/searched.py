@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from onnxprune import api
-from onnxprune.cli.judging import FileMaker, TaskMaker
+from onnxprune.cli.judging import FileNetwork, TaskNetwork
 from onnxprune.cli.output import Output
 from onnxprune.cli.work import prune
 from onnxprune.errors import OutputError
 from onnxprune.mask import Mask
 from onnxprune.report import Table, pictures
 from onnxprune.report.cells import number, table, text
-from onnxprune.report.files import document, write_text
-from onnxprune.search.campaign import BEES, Found, Plan, Show, compared, told, winner
-from onnxprune.search.evaluation import Evaluation
+from onnxprune.report.files import MASK, PRUNED, document, write_text
+from onnxprune.search.calibration import has_statistics
+from onnxprune.search.campaign import BEES, Found, Plan, Show, proposers, told, winner
+from onnxprune.search.evaluation import Evaluation, Executor, Job
 from onnxprune.search.frontier import Point, frontier
 from onnxprune.search.run import best, best_so_far
 from onnxprune.search.structures import Structures
+from onnxprune.verify import Certificate
 
 SEARCH, COURSES, WIDTHS, WARM, RECALIBRATED = "search.json", "search.png", "widths.png", "warm.pt", "recalibrated.onnx"
-MASK, PRUNED = "mask.json", "pruned.onnx"
 FRONTIER, FRONTIER_PICTURE = "frontier.json", "frontier.png"
 
 
@@ -52,15 +53,13 @@ class Files:
         place.prepare()
         return place
 
-    def write(self, structures: Structures, found: Found, mask: Mask) -> dict[str, Any]:
-        """The mask, what was found, and its pictures."""
+    def write(self, structures: Structures, found: Found, first: Evaluation, mask: Mask) -> dict[str, Any]:
+        """What was found, the winner and its mask among it, and pictures."""
         content = told(found, structures)
         if structures.time is not None:
-            first = winner(found)
             units = structures.units(first.structure, first.seed)
             content["measured_latency"] = structures.time.clock.measured(units)
             content["latency_unmeasured"] = sorted(structures.time.clock.unmeasured)
-        write_text(self.folder / MASK, document(mask.to_json()))
         write_text(self.folder / SEARCH, document(content))
         series = {name: [best_so_far(evaluations) for evaluations in seeds] for name, seeds in found.items()}
         pictures.courses(series, self.folder / COURSES)
@@ -68,11 +67,37 @@ class Files:
         return content
 
 
+class Counted:
+    """An executor that knows how fast it is: what a journal tells is not judged, and does not count."""
+
+    def __init__(self, executor: Executor):
+        self._executor, self._judged, self._start = executor, 0, 0.0
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
+        """The judgements, as they come."""
+        if jobs:
+            self._start = self._start or time.monotonic()
+        for evaluation in self._executor.run(jobs):
+            self._judged += 1
+            yield evaluation
+
+    def rate(self) -> float:
+        """Evaluations a minute."""
+        return 60 * self._judged / max(time.monotonic() - self._start, 1e-9) if self._judged else 0.0
+
+    def __enter__(self) -> Self:
+        self._executor.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._executor.__exit__(*error)
+
+
 @contextmanager
-def progress(plan: Plan, out: Output, limits: int = 1) -> Iterator[Show]:
+def progress(plan: Plan, out: Output, rate: Callable[[], float], limits: int = 1) -> Iterator[Show]:
     """The best so far, evaluations a minute and the time left; `limits`: so many campaigns."""
     searches = limits * (1 + len(plan.controls)) * len(plan.seeds)
-    start, ended, before = time.monotonic(), 0, ("", -1, 0)
+    ended, before = 0, ("", -1, 0)
     with out.counting(searches * plan.evaluations) as count:
 
         def show(name: str, seed: int, evaluations: Sequence[Evaluation]) -> None:
@@ -81,25 +106,22 @@ def progress(plan: Plan, out: Output, limits: int = 1) -> Iterator[Show]:
             if before[0] and (before[:2] != now[:2] or before[2] > now[2]):
                 ended += plan.evaluations
             before = now
-            done = ended + len(evaluations)
-            rate = 60 * done / max(time.monotonic() - start, 1e-9)
-            count(done, f"{name} {seed}: best {best(evaluations).score:.4f}, {rate:.0f} a minute")
+            told = f"{name} {seed}: best {best(evaluations).score:.4f}, {rate():.0f} a minute"
+            count(ended + len(evaluations), told)
 
         yield show
 
 
-def comparison(found: Found) -> Table:
-    """The bees against all controls."""
-    rows = [
-        (
-            row.sampler,
-            str(len(found[row.sampler][0])),
-            f"{row.mean:.4f}" + ("" if row.margin is None else f" ± {row.margin:.4f}"),
-            row.text,
-        )
-        for row in compared(found)
-    ]
-    title = f"Best scores, {len(found[BEES])} seed{'s' if len(found[BEES]) > 1 else ''}"
+def comparison(result: Mapping[str, Any]) -> Table:
+    """The bees against all controls, of what `told` tells."""
+    counts, rows = result["evaluations"], []
+    for row in result["comparison"]:
+        margin = "" if row["margin"] is None else f" ± {row['margin']:.4f}"
+        score = "failed" if row["mean"] is None else f"{row['mean']:.4f}{margin}"
+        rows.append((row["sampler"], str(counts[row["sampler"]][0]), score, row["text"]))
+    seeds = len(counts[BEES])
+    limits = ", ".join(f"{name}={share:g}" for name, share in result["winner"]["limits"].items())
+    title = f"Best scores, {seeds} seed{'s' if seeds > 1 else ''}" + (f", {limits}" if limits else "")
     columns = [text("sampler"), number("evaluations"), number("best score"), text("bees against it")]
     return table(title, columns, rows)
 
@@ -131,28 +153,37 @@ def write_frontier(judged: Sequence[Point], of: str, folder: Path) -> Table:
     return table("Structures that nothing beats in both", columns, rows)
 
 
-def _mask(structures: Structures, found: Found) -> Mask:
+def finish(network: FileNetwork | TaskNetwork, structures: Structures, found: Found, files: Files) -> dict[str, Any]:
+    """Write the winner: proven, and with its weights as they were judged.
+
+    Raises:
+        VerificationError: the pruned model is not the masked original.
+        OutputError: a file cannot be written.
+    """
     first = winner(found)
-    how = {"method": BEES, "evaluation": first.number, "validation": first.score}
-    return structures.mask(first.structure, how, first.seed)
+    how = {"method": ", ".join(proposers(found)), "evaluation": first.number, "validation": first.score}
+    mask = structures.mask(first.structure, how, first.seed)
+    write = _write_file if isinstance(network, FileNetwork) else _write_task
+    certificate = write(network, mask, first.seed, files.folder)  # type: ignore[arg-type]  # each has its network
+    return files.write(structures, found, first, mask) | {"certificate": certificate.to_json()}
 
 
-def finish_file(maker: FileMaker, structures: Structures, found: Found, files: Files) -> dict[str, Any]:
-    """Write the winner of a search on a model: proven, and with statistics of its own."""
-    mask = _mask(structures, found)
-    pruned, certificate = prune(structures.analysis, mask, True, lambda step: None)
+def _write_file(network: FileNetwork, mask: Mask, seed: int, folder: Path) -> Certificate:
+    fitness = network.fitness
+    pruned, certificate = prune(fitness.analysis, mask, True, lambda step: None)
     assert certificate is not None  # it was asked for
-    api.save(pruned, files.folder / PRUNED)
-    api.save(maker.fitness(structures).model(mask), files.folder / RECALIBRATED)
-    return files.write(structures, found, mask) | {"certificate": certificate.to_json()}
+    api.save(pruned, folder / PRUNED)
+    write_text(folder / MASK, document(mask.to_json()))
+    if has_statistics(pruned):
+        api.save(fitness.model(mask), folder / RECALIBRATED)
+    return certificate
 
 
-def finish_task(maker: TaskMaker, structures: Structures, found: Found, files: Files) -> dict[str, Any]:
-    """Write the winner of a search on a task: proven, and its weights as they were judged."""
+def _write_task(network: TaskNetwork, mask: Mask, seed: int, folder: Path) -> Certificate:
     from onnxprune.torch.handover import hand_over, save_weights
+    from onnxprune.torch.progress import silence
 
-    mask, seed = _mask(structures, found), winner(found)
-    network, binding = maker.network()
-    handed = hand_over(network, binding, mask, files.folder)
-    save_weights(maker.fitness(network, binding).network_for(mask, seed.seed), files.folder / WARM)
-    return files.write(structures, found, mask) | {"certificate": handed.certificate.to_json()}
+    handed = hand_over(network.network, network.binding, mask, folder)
+    with silence():
+        save_weights(network.fitness.network_for(mask, seed), folder / WARM)
+    return handed.certificate

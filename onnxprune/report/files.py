@@ -13,6 +13,9 @@ from onnxprune.errors import OutputError
 from onnxprune.external import write_all
 from onnxprune.saving import _as_output_error, _check_target, _temporary, writing
 
+MASK, PRUNED = "mask.json", "pruned.onnx"
+"""What every folder has that gets the outcome of a pruning."""
+
 
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
     """Refuse outputs that cannot be written, before any work is done; nothing is left behind.

@@ -8,7 +8,6 @@ the difference to another one, in two dimensions. Nothing is proposed twice.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -16,6 +15,7 @@ from itertools import cycle
 import numpy as np
 
 from onnxprune.errors import UsageError
+from onnxprune.search.evaluation import FAILED, Rank
 from onnxprune.search.grid import Space, Structure
 from onnxprune.search.sampler import Steps
 
@@ -51,36 +51,38 @@ PUBLISHED = Colony()
 
 @dataclass
 class Source:
-    """A structure, its score, and how often nothing better was found near it."""
+    """A structure, its rank, and how often nothing better was found near it."""
 
     structure: Structure
-    score: float
+    rank: Rank
     trail: int = 0
 
 
 def bees(space: Space, rng: np.random.Generator, colony: Colony = PUBLISHED) -> Steps:
-    """The algorithm; every phase is one batch. Ends when a whole cycle finds nothing new."""
-    found = [s for _ in range(colony.sources) if (s := space.fresh(lambda: space.grid.random(rng))) is not None]
-    scores = yield found
-    hive = [Source(*pair) for pair in zip(found, scores, strict=True)]
-    while True:
+    """The algorithm; every phase is one batch. Ends when the grid is exhausted.
+
+    A whole cycle that finds nothing new sends a scout, however patient the colony is.
+    """
+    found = space.batch(rng, colony.sources)
+    ranks = yield found
+    hive = [Source(*pair) for pair in zip(found, ranks, strict=True)]
+    known = -1
+    while len(space.seen) > known:
         known = len(space.seen)
         yield from _looks(hive, range(len(hive)), space, rng)
         yield from _looks(hive, onlookers(hive, rng), space, rng)
-        yield from _scout(hive, colony.limit, space, rng)
-        if len(space.seen) == known:
-            return
+        yield from _scout(hive, 0 if len(space.seen) == known else colony.limit, space, rng)
 
 
 def _looks(hive: list[Source], at: Sequence[int], space: Space, rng: np.random.Generator) -> Steps:
     """Look near some sources, all as they are now; each moves to what is strictly better."""
     near = [space.fresh(lambda i=i: look(hive, i, space, rng)) for i in at]  # type: ignore[misc]  # bound at once
     batch = [structure for structure in near if structure is not None]
-    scores = iter((yield batch) if batch else ())
+    ranks = iter((yield batch) if batch else ())
     for i, structure in zip(at, near, strict=True):
-        score = -math.inf if structure is None else next(scores)
-        if structure is not None and score > hive[i].score:
-            hive[i] = Source(structure, score)
+        rank = FAILED if structure is None else next(ranks)
+        if structure is not None and rank > hive[i].rank:
+            hive[i] = Source(structure, rank)
         else:
             hive[i].trail += 1
 
@@ -99,7 +101,7 @@ def look(hive: Sequence[Source], i: int, space: Space, rng: np.random.Generator)
 
 def onlookers(hive: Sequence[Source], rng: np.random.Generator) -> list[int]:
     """As many sources as there are, the better ones more often: the walk goes round, and stops at i with P_i."""
-    probabilities = attraction([source.score for source in hive])
+    probabilities = attraction([source.rank for source in hive])
     return [i for i, _ in zip(stops(probabilities, rng), hive, strict=False)]
 
 
@@ -110,12 +112,16 @@ def stops(probabilities: Sequence[float], rng: np.random.Generator) -> Iterator[
             yield i
 
 
-def attraction(scores: Sequence[float]) -> list[float]:
-    """0.9 fit / max fit + 0.1, as in the released code; with scores below zero, fit is counted from the least."""
-    finite = [score for score in scores if math.isfinite(score)]
-    base = min([0.0, *finite])
-    best = max((score - base for score in finite), default=0.0)
-    return [0.9 * (score - base) / best + 0.1 if math.isfinite(score) and best > 0 else 0.1 for score in scores]
+def attraction(ranks: Sequence[Rank]) -> list[float]:
+    """0.9 fit / max fit + 0.1, as in the released code; with scores below zero, fit is counted from the least.
+
+    Scores of different rungs cannot be compared: those below the highest rung have no fit.
+    """
+    top = max((rung for rung, _ in ranks), default=FAILED[0])
+    scores = [score for rung, score in ranks if rung == top != FAILED[0]]
+    base = min([0.0, *scores]) / 2  # of halves: the difference of any two floats may be none
+    best = max((score / 2 - base for score in scores), default=0.0)
+    return [0.9 * ((score / 2 - base) / best) + 0.1 if rung == top and best > 0 else 0.1 for rung, score in ranks]
 
 
 def _scout(hive: list[Source], limit: int, space: Space, rng: np.random.Generator) -> Steps:
@@ -123,7 +129,7 @@ def _scout(hive: list[Source], limit: int, space: Space, rng: np.random.Generato
     tired = max(range(len(hive)), key=lambda i: hive[i].trail, default=None)
     if tired is None or hive[tired].trail < limit:
         return
-    structure = space.fresh(lambda: space.grid.random(rng))
+    structure = space.random(rng)
     if structure is not None:
-        (score,) = yield [structure]
-        hive[tired] = Source(structure, score)
+        (rank,) = yield [structure]
+        hive[tired] = Source(structure, rank)

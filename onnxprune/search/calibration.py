@@ -4,55 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from onnxprune import api
 from onnxprune.analysis import Analysis
-from onnxprune.errors import ModelError, UsageError
 from onnxprune.execution import run
-from onnxprune.graph import Graph, Model
+from onnxprune.graph import Model
 from onnxprune.mask import Mask
-
-BATCH = 100
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Labelled inputs.
-
-    Attributes:
-        inputs: for the model's first input: `(N, ...)`.
-        labels: the class of each: int `(N,)`.
-    """
-
-    inputs: np.ndarray
-    labels: np.ndarray
-
-
-def read_samples(path: Path) -> Samples:
-    """Samples from an `.npz` file with `inputs` and `labels`.
-
-    Raises:
-        UsageError: it is missing, no such file, or the arrays do not fit each other.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            inputs, labels = file["inputs"], file["labels"]
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise UsageError(
-            f"{path}: cannot be read: {error}", "give an .npz file with the arrays `inputs` and `labels`"
-        ) from error
-    if len(inputs) != len(labels) or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not len(labels):
-        raise UsageError(
-            f"{path}: inputs {inputs.shape} and labels {labels.dtype} {labels.shape}, expected as many integer labels",
-            "give one class number for every input",
-        )
-    return Samples(inputs, labels)
+from onnxprune.search.samples import Samples, batches_of, feeds_of, outputs_of
 
 
 class Calibrated:
@@ -60,7 +22,7 @@ class Calibrated:
 
     Args:
         analysis: of the model.
-        samples: to score on, and, without their labels, to measure on.
+        samples: to score on, and, without their labels, to measure on; those that `fitting` gives.
         calibration: how many of them to measure on.
     """
 
@@ -78,20 +40,14 @@ class Calibrated:
 
     def score(self, model: Model) -> float:
         """The share of samples whose class has the highest output."""
-        feeds = _feeds(model, _batches(self.samples.inputs))
-        outputs = [found[0] for found in run(model, feeds, fast=True)]
-        if any(out.ndim != 2 for out in outputs):
-            raise ModelError(
-                f"the first output has shape {outputs[0].shape}, expected (N, classes)", "give a classifier"
-            )
-        return float(np.mean(np.concatenate(outputs).argmax(1) == self.samples.labels))
+        return float(np.mean(outputs_of(model, self.samples.inputs).argmax(1) == self.samples.labels))
 
 
 def recalibrated(model: Model, inputs: np.ndarray) -> Model:
     """A model with the means and variances that its BatchNormalizations see on some inputs.
 
     Every normalisation is computed as in training, from the batch, so that those after it see what they will see; the
-    statistics that are kept are averages over the batches.
+    statistics that are kept are averages over the batches. A model without any is returned as it is.
 
     Raises:
         ModelError: it does not run on the inputs.
@@ -100,11 +56,16 @@ def recalibrated(model: Model, inputs: np.ndarray) -> Model:
     if not norms:
         return model
     names = [name for norm in norms for name in norm.measured]
-    batches = _batches(inputs)
-    found = run(measuring, _feeds(model, batches), names, fast=True)
+    batches = batches_of(inputs)
+    found = run(measuring, feeds_of(model, batches), names, fast=True)
     sizes = [len(batch) for batch in batches]
     averages = [np.average([f[-len(names) + k] for f in found], 0, sizes) for k in range(len(names))]
     return _with(model, dict(zip((name for norm in norms for name in norm.stored), averages, strict=True)))
+
+
+def has_statistics(model: Model) -> bool:
+    """Whether there is anything to measure: exporters may have folded all BatchNormalizations into convolutions."""
+    return bool(_measuring(model)[1])
 
 
 @dataclass(frozen=True)
@@ -113,15 +74,6 @@ class _Norm:
 
     stored: tuple[str, str]
     measured: tuple[str, str]
-
-
-def _batches(inputs: np.ndarray) -> list[np.ndarray]:
-    return [inputs[k : k + BATCH] for k in range(0, len(inputs), BATCH)]
-
-
-def _feeds(model: Model, batches: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
-    (name,) = [value.name for value in Graph(model).inputs][:1]
-    return [{name: batch} for batch in batches]
 
 
 def _with(model: Model, arrays: Mapping[str, np.ndarray]) -> Model:

@@ -1,32 +1,36 @@
-"""A search with its controls: every sampler on the same budget, for several seeds, and how they compare."""
+"""A search with its controls: every sampler on the same budget, for several seeds, and what they found together."""
 
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
 from onnxprune.errors import UsageError
 from onnxprune.search.bees import PUBLISHED, Colony, bees
+from onnxprune.search.comparison import BEES, Found, compared, failures, proposers, winner
 from onnxprune.search.controls import evolution, random, uniform
 from onnxprune.search.evaluation import Evaluation, Executor
 from onnxprune.search.grid import Space
+from onnxprune.search.halving import WHOLE, ladder
 from onnxprune.search.journal import Journal
 from onnxprune.search.released import released_bees
-from onnxprune.search.run import Budget, best, search
+from onnxprune.search.run import HOPELESS, Budget, all_failed, attempt, hopeless
 from onnxprune.search.sampler import Sampler, Steps
-from onnxprune.search.structures import Compat, Structures
+from onnxprune.search.structures import Structures
+from onnxprune.search.widths import Compat
 
-BEES, CHANCE = "bees", "random"
+__all__ = ["BEES", "CHANCE", "CONTROLS", "Found", "Plan", "Show", "campaign", "compared", "proposers", "told", "winner"]
+CHANCE, EVEN = "random", "uniform"
 CONTROLS: dict[str, Callable[[Space, np.random.Generator], Steps]] = {
     CHANCE: random,
-    "uniform": uniform,
+    EVEN: uniform,
     "evolution": evolution,
 }
 Show = Callable[[str, int, Sequence[Evaluation]], None]
@@ -43,8 +47,13 @@ class Plan:
         colony: of the bees.
         controls: which of `CONTROLS` run, too.
         compat: "released" for the bees of the released code.
-        rungs: of successive halving: see `Budget`.
+        rungs: of successive halving: see `halving`.
         fitness: what judges, as the journal tells it from others.
+        efforts: how many shares of effort the fitness tells apart: one that trains for E epochs E, one that ignores the
+            share of effort 1. Rungs that would be the same to it are one.
+
+    Raises:
+        UsageError: a control is unknown, seeds are none, or halving would spare nothing.
     """
 
     evaluations: int = 100
@@ -52,18 +61,27 @@ class Plan:
     colony: Colony = PUBLISHED
     controls: tuple[str, ...] = tuple(CONTROLS)
     compat: Compat | None = None
-    rungs: tuple[float, ...] = (1.0,)
+    rungs: tuple[float, ...] = WHOLE
     fitness: Mapping[str, Any] = field(default_factory=dict)
+    efforts: int = 1
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.controls if name not in CONTROLS]:
             raise UsageError(f"unknown control {unknown[0]!r}", f"choose from: {', '.join(CONTROLS)}")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise UsageError(f"seeds {list(self.seeds)}, expected at least one, all different", "for example --seeds 3")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise UsageError(
+                f"seeds {list(self.seeds)}, expected at least one, all different, none below 0", "for example --seeds 3"
+            )
+        ladder(self.rungs, self.efforts)
+
+    def budget(self, seed: int) -> Budget:
+        """Of every sampler."""
+        return Budget(self.evaluations, seed, ladder(self.rungs, self.efforts))
 
     def sampler(self, name: str, structures: Structures, seed: int) -> Sampler:
-        """A fresh one."""
-        space, rng = Space(structures.grid, structures.repair), np.random.default_rng(seed)
+        """A fresh one, with random numbers of its own: no two samplers begin with the same structures."""
+        rng = np.random.default_rng([seed, crc32(name.encode())])
+        space = Space(structures.grid, structures.scaled if name == EVEN else structures.repair)
         if name == BEES:
             algorithm = released_bees if self.compat == "released" else bees
             return Sampler(algorithm(space, rng, self.colony))
@@ -74,11 +92,7 @@ class Plan:
         colony = {"colony": asdict(self.colony), "compat": self.compat} if name == BEES else {}
         network = {"network": structures.analysis.fingerprint, "grid": structures.grid.widths}
         how = {"target": structures.limits, "score": structures.score, "fitness": dict(self.fitness)}
-        return {"sampler": name, "seed": seed, "rungs": self.rungs, **colony, **network, **how}
-
-
-Found = dict[str, list[list[Evaluation]]]
-"""By sampler, the evaluations of every seed."""
+        return {"sampler": name, "seed": seed, "rungs": self.budget(seed).rungs, **colony, **network, **how}
 
 
 def campaign(
@@ -92,7 +106,8 @@ def campaign(
 ) -> Found:
     """Search with the bees and with all controls, at equal evaluations.
 
-    A sampler that has judged the whole grid, or has nothing new to propose (uniform widths are few), ends earlier.
+    A sampler that has judged the whole grid, or has nothing new to propose (uniform widths are few), ends earlier; so
+    does one of which the first `HOPELESS` evaluations failed. The others go on.
 
     Args:
         structures: where to search.
@@ -104,95 +119,49 @@ def campaign(
 
     Raises:
         UsageError: a journal is of another search.
-        TrainingError: everything fails.
+        TrainingError: everything fails; tells the first failure.
     """
     found: Found = {}
     for name in (BEES, *plan.controls):
         for seed in plan.seeds:
-            sampler = plan.sampler(name, structures, seed)
+            what = plan.of(name, structures, seed)
+            told = None if show is None else _telling(show, name, seed)
             with ExitStack() as stack:
-                what = plan.of(name, structures, seed)
                 journal = folder and stack.enter_context(Journal(folder / f"{name}-{seed}.jsonl", what, resume))
-                told = None if show is None else _telling(show, name, seed)
-                budget = Budget(plan.evaluations, seed, plan.rungs)
-                evaluations = search(sampler, executor, budget, journal or None, told)
+                sampler = plan.sampler(name, structures, seed)
+                evaluations = attempt(sampler, executor, plan.budget(seed), journal or None, told)
             found.setdefault(name, []).append(evaluations)
+            _check_hope(found, HOPELESS)
+    _check_hope(found, 1)
     return found
+
+
+def _check_hope(found: Found, enough: int) -> None:
+    """Stop if so many evaluations failed, and none did not."""
+    judged = [evaluation for seeds in found.values() for evaluations in seeds for evaluation in evaluations]
+    if len(judged) >= enough and hopeless(judged):
+        raise all_failed(judged)
 
 
 def _telling(show: Show, name: str, seed: int) -> Callable[[Sequence[Evaluation]], None]:
     return lambda evaluations: show(name, seed, evaluations)
 
 
-def winner(found: Found, name: str = BEES) -> Evaluation:
-    """The best evaluation of a sampler, of all seeds."""
-    return best([best(evaluations) for evaluations in found[name]])
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A sampler's best scores against the bees', seed by seed.
-
-    Attributes:
-        sampler: its name.
-        scores: the best of every seed.
-        mean, margin: of these, and half of their 95 % interval (Student's t); no margin with one seed.
-        lead: of the bees over it, the mean over seeds, and half of its interval.
-    """
-
-    sampler: str
-    scores: tuple[float, ...]
-    mean: float
-    margin: float | None
-    lead: tuple[float, float | None]
-
-    @property
-    def text(self) -> str:
-        """In words whether the bees are better."""
-        lead, margin = self.lead
-        if self.sampler == BEES:
-            return ""
-        if margin is None:
-            return f"bees {'lead' if lead > 0 else 'do not win'} ({lead:+.4f}, one seed)"
-        sure = abs(lead) > margin
-        who = "bees win" if sure and lead > 0 else "bees lose" if sure else "no difference can be told"
-        return f"{who} ({lead:+.4f} ± {margin:.4f})"
-
-
-def compared(found: Found) -> list[Comparison]:
-    """All samplers against the bees, by paired seeds."""
-    ours = [best(evaluations).score for evaluations in found[BEES]]
-    rows = []
-    for name, seeds in found.items():
-        scores = [best(evaluations).score for evaluations in seeds]
-        lead = interval([a - b for a, b in zip(ours, scores, strict=True)])
-        rows.append(Comparison(name, tuple(scores), *interval(scores), lead))
-    return rows
-
-
-def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and half of the 95 % interval (Student's t)."""
-    if len(values) < 2:
-        return statistics.mean(values), None
-    from scipy import stats
-
-    wide = float(stats.t.ppf(0.975, len(values) - 1))
-    return statistics.mean(values), wide * statistics.stdev(values) / len(values) ** 0.5
-
-
 def told(found: Found, structures: Structures) -> dict[str, Any]:
-    """The campaign in JSON: the winner's widths, and all comparisons."""
+    """The campaign in JSON: the winner's widths, and who proposed it; all comparisons; what failed."""
     first = winner(found)
     return json.loads(
         json.dumps(
             {
                 "winner": {
                     "structure": structures.named(first.structure),
+                    "proposed_by": proposers(found),
                     **first.figures,
                     "limits": structures.limits,
                     "shares": structures.shares(first.structure),
                 },
                 "evaluations": {name: [len(evaluations) for evaluations in seeds] for name, seeds in found.items()},
+                "failures": failures(found),
                 "comparison": [{**asdict(row), "text": row.text} for row in compared(found)],
             }
         )

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from onnxprune.search.evaluation import Rank
 from onnxprune.search.grid import Space, Structure
 from onnxprune.search.sampler import Steps
 
@@ -16,12 +17,15 @@ BATCH = 10
 
 def random(space: Space, rng: np.random.Generator) -> Steps:
     """Uniformly random structures."""
-    while batch := _fresh(space, partial(space.grid.random, rng), BATCH):
+    while batch := space.batch(rng, BATCH):
         yield batch
 
 
 def uniform(space: Space, rng: np.random.Generator) -> Steps:
-    """The same share of the levels for every group, from the widest down."""
+    """The same share of the levels for every group, from the widest down.
+
+    It stays the same only if the space's repair scales all groups alike, as `Structures.scaled` does.
+    """
     most = int(space.grid.levels.max())
     shares = np.linspace(1, 0, most) if most > 1 else np.ones(1)
     places = [space.grid.nearest(share * (space.grid.levels - 1)) for share in shares]
@@ -31,16 +35,19 @@ def uniform(space: Space, rng: np.random.Generator) -> Steps:
 
 
 def evolution(space: Space, rng: np.random.Generator, parents: int = 5) -> Steps:
-    """(mu + lambda): children of random parents; a dimension moves with probability 1 / groups, at least one does."""
-    batch = _fresh(space, partial(space.grid.random, rng), 2 * parents)
-    best: list[tuple[float, Structure]] = []
+    """(mu + lambda): children of random parents; a dimension moves with probability 1 / groups, at least one does.
+
+    Where no child is new, the next ones are random.
+    """
+    batch = space.batch(rng, 2 * parents)
+    best: list[tuple[Rank, Structure]] = []
     while batch:
-        scores = yield batch
-        best = sorted([*best, *zip(scores, batch, strict=True)], key=lambda pair: -pair[0])[:parents]
-        batch = _fresh(space, partial(_child, best, space, rng), BATCH)
+        ranks = yield batch
+        best = sorted([*best, *zip(ranks, batch, strict=True)], key=lambda pair: pair[0], reverse=True)[:parents]
+        batch = _fresh(space, partial(_child, best, space, rng), BATCH) or space.batch(rng, BATCH)
 
 
-def _child(best: list[tuple[float, Structure]], space: Space, rng: np.random.Generator) -> Structure:
+def _child(best: list[tuple[Rank, Structure]], space: Space, rng: np.random.Generator) -> Structure:
     parent = np.array(best[int(rng.integers(len(best)))][1])
     moved = rng.random(len(parent)) < 1 / len(parent)
     moved[rng.integers(len(parent))] = True

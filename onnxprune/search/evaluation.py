@@ -12,6 +12,10 @@ from typing import Protocol, Self
 from onnxprune.search.grid import Structure
 
 SCORE = "score"
+Rank = tuple[int, float]
+"""How good a structure is: the rung that it reached and its score there. The greater is better, whatever the scores."""
+FAILED: Rank = (-1, -math.inf)
+"""The rank of all that failed: below every success, on whatever rung."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,14 @@ class Evaluation:
         return self.figures.get(SCORE, -math.inf)
 
     @property
-    def rank(self) -> tuple[int, float]:
-        """What is better: the higher rung, on the same one the higher score."""
-        return self.rung, self.score
+    def rank(self) -> Rank:
+        """What is better: the higher rung, on the same one the higher score; a failure is worse than all else."""
+        return FAILED if self.failure else (self.rung, self.score)
 
 
 Judge = Callable[[Job], Mapping[str, float]]
-"""A fitness: figures of a structure, `score` among them. It may raise: then the evaluation has failed."""
+"""A fitness: finite figures of a structure, `score` among them. Where it raises, or gives others, the evaluation has
+failed."""
 Maker = Callable[[], Judge]
 """Makes the fitness where it is needed, once in every worker; it travels there, so it has to be picklable."""
 
@@ -84,13 +89,21 @@ def judged(judge: Judge, job: Job) -> Evaluation:
     """The judgement of one job, whatever the fitness does."""
     start = time.perf_counter()
     try:
-        figures = {name: float(value) for name, value in judge(job).items()}
-        failure = "" if math.isfinite(figures[SCORE]) else f"the fitness is {figures[SCORE]}"
+        figures = {str(name): float(value) for name, value in judge(job).items()}
+        failure = _fault(figures)
     except Exception as error:  # a fitness is anybody's code; the search goes on without this one
         figures, failure = {}, f"{type(error).__name__}: {error}"
     return Evaluation(
         job.number, job.structure, job.seed, job.rung, {} if failure else figures, time.perf_counter() - start, failure
     )
+
+
+def _fault(figures: Mapping[str, float]) -> str:
+    """What is wrong with a fitness's figures, or nothing."""
+    if SCORE not in figures:
+        return f"the fitness gives {sorted(figures)}, expected {SCORE!r} among them"
+    wrong = [f"{name!r} is {value}" for name, value in figures.items() if not math.isfinite(value)]
+    return f"of the fitness {', '.join(wrong)}, expected finite figures" if wrong else ""
 
 
 def seed_of(seed: int, number: int) -> int:

@@ -1,42 +1,22 @@
-"""Where structures are judged: in this process, in others on this machine, or on a Ray cluster.
-
-A worker that dies, or takes longer than the timeout, is replaced, and its evaluation is done once more; if that fails,
-too, the evaluation has failed.
-"""
+"""Where structures are judged on this machine: in this process, or in others."""
 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Self
 
-from onnxprune.errors import UsageError
+from onnxprune.search.crew import Answer, Crew, Lost, NoPlaceError, Ready, Workers
 from onnxprune.search.evaluation import Evaluation, Job, Judge, Maker, judged
 
-ATTEMPTS = 2
-
-
-@dataclass(frozen=True)
-class Workers:
-    """How many judge at the same time, and for how long.
-
-    Attributes:
-        count: of workers.
-        timeout: seconds for one evaluation; None for no end.
-    """
-
-    count: int = 1
-    timeout: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or (self.timeout is not None and self.timeout <= 0):
-            raise UsageError(
-                f"{self.count} workers with a timeout of {self.timeout}, expected at least 1 and more than 0 seconds",
-                "choose larger numbers",
-            )
+LAST_WORDS = 5.0
+"""Seconds in which a process whose end of the pipe is closed has to end, to tell how it did."""
 
 
 class InProcess:
@@ -56,58 +36,86 @@ class InProcess:
         return None
 
 
-def lost(job: Job, why: str) -> Evaluation:
-    """The judgement of a job whose workers were lost."""
-    return Evaluation(job.number, job.structure, job.seed, job.rung, failure=f"the worker {why}, {ATTEMPTS} times")
+@dataclass(frozen=True, eq=False)
+class _Process:
+    """A worker: a process, and the end of its pipe that is here."""
+
+    process: BaseProcess
+    pipe: Connection
 
 
-class Processes:
-    """Judges in processes of their own; needs pebble.
-
-    Raises:
-        UsageError: pebble is not installed.
-    """
+class Processes(Crew[_Process]):
+    """Judges in processes of their own, each with a pipe that nobody else holds: a death is the end of its pipe."""
 
     def __init__(self, maker: Maker, workers: Workers):
+        super().__init__(workers)
+        self._maker, self._context = maker, multiprocessing.get_context("spawn")
+
+    def start(self) -> _Process:
+        """A new process; the fitness is made there.
+
+        Raises:
+            NoPlaceError: it died at once.
+        """
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs,))
         try:
-            from pebble import ProcessPool
-        except ImportError as error:
-            raise UsageError("worker processes need pebble", "pip install 'onnxprune[search]'") from error
-        self._timeout = workers.timeout
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(workers.count, initializer=_prepare, initargs=[maker], context=context)
+            process.start()
+        except BrokenPipeError as error:
+            raise NoPlaceError("died before it took its first orders") from error
+        theirs.close()
+        _say(ours, self._maker)
+        return _Process(process, ours)
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
-        """The judgements, as they come."""
-        from pebble import ProcessExpired
+    def greet(self, worker: _Process) -> None:
+        """Ask whether it is there."""
+        _say(worker.pipe, None)
 
-        pending = {self._submit(job): (job, 1) for job in jobs}
-        while pending:
-            done, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                job, attempt = pending.pop(future)
-                try:
-                    yield future.result()
-                except (ProcessExpired, TimeoutError) as error:
-                    why = "died" if isinstance(error, ProcessExpired) else f"took more than {self._timeout} seconds"
-                    if attempt == ATTEMPTS:
-                        yield lost(job, why)
-                    else:
-                        pending[self._submit(job)] = (job, attempt + 1)
+    def send(self, worker: _Process, job: Job) -> None:
+        """Let it judge."""
+        _say(worker.pipe, job)
 
-    def _submit(self, job: Job):  # type: ignore[no-untyped-def]  # pebble has no types
-        return self._pool.schedule(_judge_here, args=[job], timeout=self._timeout)
+    def answers(self, workers: Sequence[_Process], seconds: float) -> list[tuple[_Process, Answer]]:
+        """What came through the pipes."""
+        pipes = {worker.pipe: worker for worker in workers}
+        return [(pipes[pipe], _heard(pipes[pipe])) for pipe in wait(list(pipes), seconds)]  # type: ignore[index]  # pipes
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._pool.stop()
-        self._pool.join()
+    def stop(self, worker: _Process) -> None:
+        """Kill it: it has nothing to save."""
+        worker.process.kill()
+        worker.process.join()
+        worker.pipe.close()
 
 
-_here: list[Judge] = []
-"""A worker's fitness."""
+def _say(pipe: Connection, what: object) -> None:
+    with suppress(BrokenPipeError, ConnectionResetError):  # it died: the end of the pipe will tell
+        pipe.send(what)
+
+
+def _heard(worker: _Process) -> Answer:
+    try:
+        return worker.pipe.recv()
+    except (EOFError, ConnectionResetError):
+        worker.process.join(LAST_WORDS)
+        return Lost(_death(worker.process.exitcode))
+
+
+def _death(status: int | None) -> str:
+    """How a process ended, in words."""
+    if status is not None and status < 0:
+        return f"died of {signal.Signals(-status).name}"
+    return f"died with status {status}"
+
+
+def _serve(pipe: Connection) -> None:
+    """A worker's life: it makes the fitness, and judges until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the search, which then ends this
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        judge = prepared(lambda: pipe.recv()())
+        pipe.send(Ready())
+        while True:
+            job = pipe.recv()
+            pipe.send(Ready() if job is None else judged(judge, job))
 
 
 def prepared(maker: Maker) -> Judge:
@@ -118,13 +126,5 @@ def prepared(maker: Maker) -> Judge:
         return partial(_refuse, error)
 
 
-def _prepare(maker: Maker) -> None:
-    _here[:] = [prepared(maker)]
-
-
 def _refuse(error: Exception, job: Job) -> Mapping[str, float]:
     raise error
-
-
-def _judge_here(job: Job) -> Evaluation:
-    return judged(_here[0], job)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from onnxprune.search.campaign import Found
+from onnxprune.search.comparison import Found
 from onnxprune.search.structures import Structures
 
 
@@ -14,7 +14,7 @@ class Point:
     """A structure that was judged.
 
     Attributes:
-        sampler: who proposed it.
+        sampler: who proposed it; on a frontier all who did, or found one as good.
         share: of the limited resource, by the whole network's.
         score: higher is better.
         widths: kept units by group.
@@ -37,12 +37,18 @@ def points(structures: Structures, found: Found, resource: str) -> list[Point]:
 
 
 def frontier(judged: Iterable[Point]) -> list[Point]:
-    """Those that no other one beats in both (Pareto), ascending."""
-    best: list[Point] = []
+    """Those that no other one beats in both (Pareto), ascending; of equal ones the first, credited to all."""
+    judged, best = list(judged), list[Point]()
     for point in sorted(judged, key=lambda p: (p.share, -p.score)):
         if not best or point.score > best[-1].score:
             best.append(point)
-    return best
+    return [replace(point, sampler=_credit(point, judged)) for point in best]
+
+
+def _credit(point: Point, judged: Iterable[Point]) -> str:
+    """Who proposed the same widths, or others as good."""
+    same = [p for p in judged if p.widths == point.widths or (p.share, p.score) == (point.share, point.score)]
+    return ", ".join(dict.fromkeys(p.sampler for p in same))
 
 
 def limits(share: float, count: int) -> Sequence[float]:

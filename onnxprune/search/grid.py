@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -17,6 +18,8 @@ Repair = Callable[[Structure], Structure]
 
 TRIES = 200
 """Proposals that may be known already before a sampler gives up on finding a new one."""
+LISTED = 10_000
+"""Structures of the largest grid that is gone through one by one where chance finds nothing new."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,36 @@ class Space:
     grid: Grid
     repair: Repair = unchanged
     seen: set[Structure] = field(default_factory=set)
+    _rest: Iterator[Structure] | None = field(default=None, init=False)
 
     def fresh(self, propose: Callable[[], Structure]) -> Structure | None:
         """The first proposal that, repaired, was not proposed before; None if there is none in `TRIES`."""
         for _ in range(TRIES):
             structure = self.repair(propose())
-            if structure not in self.seen:
-                self.seen.add(structure)
+            if self._new(structure):
                 return structure
         return None
+
+    def random(self, rng: np.random.Generator) -> Structure | None:
+        """A uniformly random structure that is new; None where the grid is exhausted.
+
+        A grid of more than `LISTED` structures counts as exhausted after `TRIES` known ones in a row; of a smaller one
+        those that chance has left are found, too.
+        """
+        found = None if self._rest is not None else self.fresh(lambda: self.grid.random(rng))
+        if found is not None or self.grid.count > LISTED:
+            return found
+        if self._rest is None:
+            self._rest = product(*map(range, self.grid.levels.tolist()))
+        return next((new for place in self._rest if self._new(new := self.repair(place))), None)
+
+    def batch(self, rng: np.random.Generator, count: int) -> list[Structure]:
+        """So many of these, or as many as there are."""
+        found = [self.random(rng) for _ in range(count)]
+        return [structure for structure in found if structure is not None]
+
+    def _new(self, structure: Structure) -> bool:
+        """Whether it was not seen; from now on it was."""
+        known = structure in self.seen
+        self.seen.add(structure)
+        return not known

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from onnxprune.errors import OutputError, UsageError
+from onnxprune.saving import sync_folder
 from onnxprune.search.evaluation import Evaluation
 
 FORMAT, VERSION = "onnxprune-search", 1
@@ -41,13 +42,20 @@ class Journal:
             raise UsageError(f"{path}: has a search already", "go on with it (--resume), or take another folder")
         try:
             lines = _whole_lines(path)
+            self._file: BinaryIO = path.open("ab")
+            sync_folder(path.parent)  # a new file that its folder does not know is lost with all lines in it
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}", "choose another folder") from error
-        if lines:
-            self._read(lines)
-        self._file: BinaryIO = path.open("ab")
         if not lines:
             self._write(self.head)
+            return
+        try:
+            self._check(lines[0])
+            found = [self._evaluation(line, number) for number, line in enumerate(lines[1:], 2)]
+        except BaseException:
+            self._file.close()
+            raise
+        self.known = {(evaluation.number, evaluation.rung): evaluation for evaluation in found}
 
     def add(self, evaluation: Evaluation) -> None:
         """Put it on the disk."""
@@ -65,20 +73,37 @@ class Journal:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def _read(self, lines: list[bytes]) -> None:
+    def _check(self, line: bytes) -> None:
+        """Refuse the head of another search or version, before lines are read that may be of another form."""
         try:
-            head, *entries = [json.loads(line) for line in lines]
-            found = [_evaluation(entry) for entry in entries]
-        except (ValueError, TypeError, KeyError) as error:
-            raise UsageError(f"{self.path}: a damaged journal ({error})", "take another folder") from error
+            head = json.loads(line)
+        except ValueError as error:
+            raise self._damaged(1, error) from error
         for name, value in self.head.items():
             if not isinstance(head, dict) or head.get(name) != value:
                 got = head.get(name) if isinstance(head, dict) else head
                 raise UsageError(
-                    f"{self.path}: a journal of another search: its {name} is {got!r}, expected {value!r}",
+                    f"{self.path}: a journal of another search: its {name} is {_short(got, value)}, expected "
+                    f"{_short(value, got)}",
                     "resume with the options that it was begun with, or take another folder",
                 )
-        self.known = {(evaluation.number, evaluation.rung): evaluation for evaluation in found}
+
+    def _evaluation(self, line: bytes, number: int) -> Evaluation:
+        try:
+            return _evaluation(json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise self._damaged(number, error) from error
+
+    def _damaged(self, line: int, error: Exception) -> UsageError:
+        why = f"{type(error).__name__}: {error}"
+        return UsageError(f"{self.path}: a damaged journal: line {line}: {why}", "take another folder")
+
+
+def _short(value: Any, other: Any) -> str:
+    """A value, without those of its fields that are the same in another one."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        return repr({name: own for name, own in value.items() if name not in other or other[name] != own})
+    return repr(value)
 
 
 def _whole_lines(path: Path) -> list[bytes]:

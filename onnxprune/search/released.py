@@ -19,25 +19,25 @@ from onnxprune.search.sampler import Steps
 def released_bees(space: Space, rng: np.random.Generator, colony: Colony = PUBLISHED) -> Steps:
     """The algorithm; it never ends by itself."""
     first = [space.repair(space.grid.random(rng)) for _ in range(colony.sources)]
-    scores = yield first
-    hive = [Source(*pair) for pair in zip(first, scores, strict=True)]
+    ranks = yield first
+    hive = [Source(*pair) for pair in zip(first, ranks, strict=True)]
     while True:
         for i in range(len(hive)):
             yield from _look(hive, i, space, rng)
-        for i in islice(stops(attraction([source.score for source in hive]), rng), len(hive)):
+        for i in islice(stops(attraction([source.rank for source in hive]), rng), len(hive)):
             yield from _look(hive, i, space, rng)
         tired = max(range(len(hive)), key=lambda i: hive[i].trail)
         if hive[tired].trail >= colony.limit:
             structure = space.repair(space.grid.random(rng))
-            (score,) = yield [structure]
-            hive[tired] = Source(structure, score)
+            (rank,) = yield [structure]
+            hive[tired] = Source(structure, rank)
 
 
 def _look(hive: list[Source], i: int, space: Space, rng: np.random.Generator) -> Steps:
     structure = space.repair(cut_look(hive, i, space, rng))
-    (score,) = yield [structure]
-    if score > hive[i].score:
-        hive[i] = Source(structure, score)
+    (rank,) = yield [structure]
+    if rank > hive[i].rank:
+        hive[i] = Source(structure, rank)
     else:
         hive[i].trail += 1
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from onnxprune.errors import UsageError
+from onnxprune.search.answering import no_answer, require_grpc
+from onnxprune.search.crew import START, Answer, Crew, Lost, NoPlaceError, Ready, Workers
 from onnxprune.search.evaluation import Evaluation, Job, Judge, Maker, judged
-from onnxprune.search.executors import ATTEMPTS, Workers, lost, prepared
+from onnxprune.search.executors import prepared
 
-ANSWER = 5.0
-"""Seconds in which a cluster has to answer."""
-START = 300.0
-"""Seconds that a worker may take to start; the timeout of its first evaluation begins after that."""
-LOOK = 1.0
-"""Seconds between looks for evaluations that take too long."""
+PLACE = 10.0
+"""Seconds in which a cluster has to find places for workers."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,8 @@ class Cluster:
     """Where Ray runs, and what a worker gets of it.
 
     Attributes:
-        address: `host:port` or `ray://host:port` of an existing one, or "local" to start one here.
+        address: `host:port` or `ray://host:port` of an existing one; or "local" for the session that this process has
+            open, or else one that is started here.
         gpus: of every worker, also parts of one.
         cpus: of every worker.
     """
@@ -36,38 +33,52 @@ class Cluster:
     gpus: float = 0.0
     cpus: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not (self.cpus > 0 and self.gpus >= 0) or any(n > 1 and n % 1 for n in (self.cpus, self.gpus)):
+            raise UsageError(
+                f"a worker with {self.cpus:g} CPUs and {self.gpus:g} GPUs, expected more than 0 CPUs and whole numbers "
+                "above 1",
+                "for example 0.5 CPUs and 1 GPU",
+            )
+
+    @property
+    def share(self) -> dict[str, float]:
+        """A worker's, by Ray's names."""
+        return {name: count for name, count in (("CPU", self.cpus), ("GPU", self.gpus)) if count}
+
 
 class Worker:
     """What lives on the cluster: a fitness."""
 
-    def ready(self) -> bool:
-        """Answers once the fitness is made."""
-        return True
-
     def __init__(self, maker: Maker):
         self._judge: Judge = prepared(maker)
+
+    def ready(self) -> Ready:
+        """Answers once the fitness is made."""
+        return Ready()
 
     def judge(self, job: Job) -> Evaluation:
         """One judgement."""
         return judged(self._judge, job)
 
 
-@dataclass
-class _Running:
-    """A job under way: where, since when, which attempt it is, and what is there once the worker is ready."""
+@dataclass(eq=False)
+class _Actor:
+    """A worker, its place (a placement group), and what it was asked last."""
 
-    job: Job
-    attempt: int
     actor: Any
-    start: float
-    ready: Any = None
+    place: Any
+    asked: Any
 
 
-class Remote:
+class Remote(Crew[_Actor]):
     """Judges by actors of a Ray cluster; what the fitness is made from is stored there once.
 
+    Every worker has a place of its own, found before anything is judged; of those that were asked for, only so many
+    work as find one: `workers.count`. A session that was open before stays open.
+
     Raises:
-        UsageError: ray is not installed, or no cluster answers.
+        UsageError: ray is not installed, no cluster answers, or it has no place for a single worker.
     """
 
     def __init__(self, maker: Maker, workers: Workers, cluster: Cluster):
@@ -75,92 +86,128 @@ class Remote:
             import ray
         except ImportError as error:
             raise UsageError("a Ray cluster needs ray", "pip install 'onnxprune[ray]'") from error
-        self._ray, self._timeout = ray, workers.timeout
-        _connect(ray, cluster)
-        self._maker = ray.put(maker)
-        self._class = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_restarts=0)(Worker)
-        self._idle = deque(self._new() for _ in range(workers.count))
+        self._ray, self._places = ray, list[Any]()
+        self._opened = _connect(ray, cluster)
+        try:
+            self._places = _places(ray, cluster, workers.count)
+            super().__init__(replace(workers, count=len(self._places)))
+            self._maker = ray.put(maker)
+        except BaseException:
+            self._close()
+            raise
+        self._class: Any = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_restarts=0)(Worker)
+        self._free = list(self._places)
 
-    def _new(self) -> tuple[Any, Any]:
-        """A worker, and what is there once it is ready."""
-        actor: Any = self._class.remote(self._maker)
-        return actor, actor.ready.remote()
+    def start(self) -> _Actor:
+        """A new actor in a free place.
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
-        """The judgements, as they come."""
-        queue, running = deque((job, 1) for job in jobs), dict[Any, _Running]()
-        while queue or running:
-            while queue and self._idle:
-                job, attempt = queue.popleft()
-                actor, ready = self._idle.popleft()
-                running[actor.judge.remote(job)] = _Running(job, attempt, actor, time.monotonic(), ready)
-            done, _ = self._ray.wait(list(running), timeout=LOOK)
-            for ref in done:
-                one = running.pop(ref)
-                try:
-                    found = self._ray.get(ref)
-                except self._ray.exceptions.RayActorError:
-                    yield from self._again(one, "died", queue)
-                else:
-                    self._idle.append((one.actor, None))
-                    yield found
-            for ref in self._late(running):
-                yield from self._again(running.pop(ref), f"took more than {self._timeout} seconds", queue)
+        Raises:
+            NoPlaceError: the place's machine is gone, and there is no other.
+        """
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    def _late(self, running: dict[Any, _Running]) -> list[Any]:
-        """What takes too long."""
-        if self._timeout is None:
-            return []
-        now = time.monotonic()
-        for one in running.values():
-            if one.ready is not None and self._ray.wait([one.ready], timeout=0)[0]:
-                one.start, one.ready = now, None
-        limits = {ref: self._timeout if one.ready is None else START for ref, one in running.items()}
-        return [ref for ref, one in running.items() if now - one.start > limits[ref]]
+        if not self._free[0].wait(PLACE):
+            raise NoPlaceError("lost its place on the cluster")
+        place = self._free.pop(0)
+        here = PlacementGroupSchedulingStrategy(placement_group=place)
+        actor = self._class.options(scheduling_strategy=here).remote(self._maker)
+        return _Actor(actor, place, actor.ready.remote())
 
-    def _again(self, one: _Running, why: str, queue: deque[tuple[Job, int]]) -> Iterator[Evaluation]:
-        """Replace a worker and do its job once more, or give it up."""
-        self._ray.kill(one.actor)
-        self._idle.append(self._new())
-        if one.attempt == ATTEMPTS:
-            yield lost(one.job, why)
-        else:
-            queue.append((one.job, one.attempt + 1))
+    def greet(self, worker: _Actor) -> None:
+        """Ask whether it is there."""
+        worker.asked = worker.actor.ready.remote()
 
-    def __enter__(self) -> Self:
-        return self
+    def send(self, worker: _Actor, job: Job) -> None:
+        """Let it judge."""
+        worker.asked = worker.actor.judge.remote(job)
+
+    def answers(self, workers: Sequence[_Actor], seconds: float) -> list[tuple[_Actor, Answer]]:
+        """What the actors have answered."""
+        asked = {worker.asked: worker for worker in workers}
+        done, _ = self._ray.wait(list(asked), timeout=seconds)
+        return [(asked[ref], self._heard(ref)) for ref in done]
+
+    def stop(self, worker: _Actor) -> None:
+        """Kill it; its place is free."""
+        self._ray.kill(worker.actor)
+        self._free.append(worker.place)
+
+    def _heard(self, ref: Any) -> Answer:
+        try:
+            return self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            return Lost(f"died: {_cause(error)}")
 
     def __exit__(self, *error: object) -> None:
-        self._ray.shutdown()
+        super().__exit__(*error)
+        self._close()
+
+    def _close(self) -> None:
+        _release(self._places)
+        if self._opened:
+            self._ray.shutdown()
 
 
-def _connect(ray: Any, cluster: Cluster) -> None:
+def _places(ray: Any, cluster: Cluster, count: int) -> list[Any]:
+    """A place for as many workers as find one now.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from ray.util.placement_group import placement_group
+
+    asked, end = [placement_group([cluster.share]) for _ in range(count)], time.monotonic() + PLACE
+    found = [place for place in asked if place.wait(max(0.1, end - time.monotonic()))]
+    _release(place for place in asked if place not in found)
+    if not found:
+        has, free = (_told(what()) for what in (ray.cluster_resources, ray.available_resources))
+        raise UsageError(
+            f"the Ray cluster has no place for a worker of {_told(cluster.share)}: it has {has}, of which {free} free",
+            "let a worker take less (--cpus, --gpus), or wait until the cluster has more",
+        )
+    return found
+
+
+def _release(places: Any) -> None:
+    from ray.util.placement_group import remove_placement_group
+
+    for place in places:
+        remove_placement_group(place)
+
+
+def _told(resources: dict[str, float]) -> str:
+    return " and ".join(f"{resources.get(name, 0):g} {name}s" for name in ("CPU", "GPU"))
+
+
+def _cause(error: Exception) -> str:
+    """The last line of what Ray tells, that of the exception, or else the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    raised = [line for line in lines if line.partition(":")[0].endswith(("Error", "Exception"))]
+    return (raised or lines or [type(error).__name__])[-1 if raised else 0]
+
+
+def _connect(ray: Any, cluster: Cluster) -> bool:
+    """Connect to the cluster; whether that opened a session.
+
+    Raises:
+        UsageError: the cluster does not answer, or this process has a session with another one.
+    """
     if ray.is_initialized():
-        return
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+        here = ray.get_runtime_context().gcs_address
+        if cluster.address not in ("local", here):
+            raise UsageError(
+                f"this process is connected to the Ray cluster {here} already, expected {cluster.address}",
+                "end that session (ray.shutdown()), or name its address",
+            )
+        return False
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if cluster.address == "local":
-        os.environ.setdefault("RAY_raylet_start_wait_time_s", str(START))  # 30 are too few beside other work
-        ray.init(**quiet)
-        return
-    _require_answer(cluster.address)
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", f"{START:.0f}")  # 30 are too few beside other work
+        ray.init(include_dashboard=False, **quiet)
+        return True
+    require_grpc(cluster.address)
     try:
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=cluster.address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _no_answer(cluster.address, str(error).splitlines()[0]) from error
-
-
-def _require_answer(address: str) -> None:
-    """Refuse an address where nothing listens, at once; Ray itself tries for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        raise UsageError(f"Ray address {address!r}, expected host:port, ray://host:port or local", "see `ray status`")
-    try:
-        socket.create_connection((host, int(port)), ANSWER).close()
-    except (OSError, OverflowError) as error:
-        raise _no_answer(address, str(error)) from error
-
-
-def _no_answer(address: str, why: str) -> UsageError:
-    return UsageError(
-        f"no Ray cluster answers at {address}: {why}", "check the address with `ray status`, or start one"
-    )
+        raise no_answer(cluster.address, str(error).splitlines()[0]) from error
+    return True

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from math import ceil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from onnxprune.errors import TrainingError, UsageError
 from onnxprune.search.evaluation import Evaluation, Executor, Job, seed_of
 from onnxprune.search.grid import Structure
+from onnxprune.search.halving import WHOLE, Halving, check_rungs
 from onnxprune.search.journal import Journal
 from onnxprune.search.sampler import Sampler
 
-PROMOTED = 0.5
-"""The share of a batch that goes on to the next rung."""
+HOPELESS = 10
+"""Failures after which a search ends that has nothing else."""
 
 Show = Callable[[Sequence[Evaluation]], None]
 
@@ -25,19 +25,21 @@ class Budget:
     Attributes:
         evaluations: at most so many structures, failures among them.
         seed: of the evaluations.
-        rungs: shares of a judgement's effort, ascending to 1: of every batch the better half goes on from one to the
-            next (successive halving: Jamieson & Talwalkar 2016, arXiv 1502.07943). Each starts anew.
+        rungs: shares of a judgement's effort, ascending to 1: see `halving`. Of a fitness that does not tell all of
+            them apart, `ladder` says what is left.
+
+    Raises:
+        UsageError: there are no evaluations, or the rungs do not ascend to 1, or spare nothing.
     """
 
     evaluations: int
     seed: int = 0
-    rungs: tuple[float, ...] = (1.0,)
+    rungs: tuple[float, ...] = WHOLE
 
     def __post_init__(self) -> None:
         if self.evaluations < 1:
             raise UsageError(f"{self.evaluations} evaluations, expected at least 1", "choose a larger number")
-        if not self.rungs or self.rungs[-1] != 1 or list(self.rungs) != sorted(set(self.rungs)) or self.rungs[0] <= 0:
-            raise UsageError(f"rungs {list(self.rungs)}, expected shares that ascend to 1", "for example 0.25, 0.5, 1")
+        check_rungs(self.rungs)
 
 
 def search(
@@ -45,7 +47,8 @@ def search(
 ) -> list[Evaluation]:
     """Judge what the sampler asks for until the budget is used up, or nothing new is left.
 
-    What the journal knows is not judged again. The result does not depend on the executor.
+    What the journal knows is not judged again, failures neither: the sampler has gone on from them. The result does not
+    depend on the executor.
 
     Args:
         sampler: fresh, also to go on with a journal.
@@ -56,26 +59,45 @@ def search(
 
     Raises:
         UsageError: the journal has other structures than the sampler asks for.
-        TrainingError: all of the first batch failed; tells the first failure.
+        TrainingError: all failed, at least `HOPELESS` or as many as there are; tells the first failure.
     """
+    done = attempt(sampler, executor, budget, journal, show)
+    if done and hopeless(done):
+        raise all_failed(done)
+    return done
+
+
+def attempt(
+    sampler: Sampler, executor: Executor, budget: Budget, journal: Journal | None = None, show: Show | None = None
+) -> list[Evaluation]:
+    """As `search`, but where all failed these failures are given back."""
     done: list[Evaluation] = []
     judging = _Judging(executor, budget, journal, show)
     while len(done) < budget.evaluations and (batch := sampler.ask()):
         asked = batch[: budget.evaluations - len(done)]
         done += judging.batch(asked, done)
-        if all(evaluation.failure for evaluation in done):
-            raise TrainingError(
-                f"all of the first {len(done)} evaluations failed; the first: {done[0].failure}",
-                "mend the fitness; `--resume` does not judge these again, so take another folder",
-            )
+        if len(done) >= HOPELESS and hopeless(done):
+            break
         if len(asked) == len(batch):
-            # On a higher rung is better than on a lower one, whatever the scores.
-            sampler.tell([evaluation.score + evaluation.rung for evaluation in done[-len(batch) :]])
+            sampler.tell([evaluation.rank for evaluation in done[-len(batch) :]])
     return done
 
 
+def hopeless(evaluations: Iterable[Evaluation]) -> bool:
+    """Whether all failed."""
+    return all(evaluation.failure for evaluation in evaluations)
+
+
+def all_failed(evaluations: Sequence[Evaluation]) -> TrainingError:
+    """The error for that."""
+    return TrainingError(
+        f"all of the first {len(evaluations)} evaluations failed; the first: {evaluations[0].failure}",
+        "mend the fitness; `--resume` does not judge these again, so take another folder",
+    )
+
+
 def best(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """The one of the highest score (on the highest rung), of equal ones the first."""
+    """The one of the highest rank, of equal ones the first."""
     return max(evaluations, key=lambda evaluation: (*evaluation.rank, -evaluation.number))
 
 
@@ -87,7 +109,7 @@ def best_so_far(evaluations: Sequence[Evaluation]) -> list[float]:
     return [top.score for top in tops]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Judging:
     """How batches are judged."""
 
@@ -95,6 +117,10 @@ class _Judging:
     budget: Budget
     journal: Journal | None
     show: Show | None
+    halving: Halving = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.halving = Halving(len(self.budget.rungs))
 
     def batch(self, structures: Sequence[Structure], done: Sequence[Evaluation]) -> list[Evaluation]:
         """Judgements of a batch, in its order, after those that are done; each on the rung that it reached."""
@@ -105,8 +131,8 @@ class _Judging:
                 last[evaluation.number] = evaluation
                 if self.show is not None:
                     self.show([*done, *(last[number] for number in sorted(last))])
-            alive.sort(key=lambda job: (-last[job.number].score, job.number))
-            alive = sorted(alive[: ceil(PROMOTED * len(alive))], key=lambda job: job.number)
+            better = self.halving.promoted(rung, [last[job.number] for job in alive])
+            alive = [job for job in alive if job.number in better]
         return [last[first + k] for k in range(len(structures))]
 
     def _run(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:

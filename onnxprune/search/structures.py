@@ -4,74 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from onnxprune.analysis import Analysis
-from onnxprune.errors import UsageError
-from onnxprune.groups import Group
 from onnxprune.mask import Mask, make_mask
-from onnxprune.ranking import Budget, Limits, best_of_each
+from onnxprune.ranking import Budget, best_of_each, check_shares, out_of_reach
 from onnxprune.resources import Resource
 from onnxprune.scores import SCORES
 from onnxprune.search.evaluation import Judge
 from onnxprune.search.grid import Grid, Structure
+from onnxprune.search.widths import Compat, Given, Widths, given_widths
 from onnxprune.selection import primary_groups
 
-Compat = Literal["released"]
-LEVELS = 10
-"""Widths are tenths of a group's size, as published."""
+__all__ = ["Clock", "Compat", "Fitness", "Structures", "TimeLimit", "Widths"]
+
 HALVINGS = 40
 RANDOM = "random"
-ANY = Limits()
-
-
-@dataclass(frozen=True)
-class Widths:
-    """Which widths a group may have.
-
-    Attributes:
-        most: the largest share of a group that stays (the published alpha), a multiple of a tenth.
-        limits: multiples instead of tenths if `round_to` is more than 1; and the least width.
-        compat: "released" cuts off tenths instead of rounding them.
-    """
-
-    most: float = 1.0
-    limits: Limits = ANY
-    compat: Compat | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.most <= 1:
-            raise UsageError(f"the largest share is {self.most}, expected one in (0, 1]", "for example 0.7")
-
-    def of(self, group: Group) -> tuple[int, ...]:
-        """Ascending widths.
-
-        Raises:
-            UsageError: none is allowed.
-        """
-        size, limits = group.size, self.limits
-        tenths = range(1, max(1, round(LEVELS * self.most)) + 1)
-        if self.compat == "released":
-            return tuple(max(1, tenth * size // LEVELS) for tenth in tenths)
-        if limits.round_to > 1:
-            wanted = [float(width) for width in range(limits.round_to, size + 1, limits.round_to)]
-            wanted = [width for width in wanted if width <= self.most * size] or [self.most * size]
-        else:
-            wanted = [tenth * size / LEVELS for tenth in tenths]
-        found = sorted({limits.nearest(size, width) for width in wanted})
-        if (least := limits.least(size)) > max(1, self.most * size):
-            raise UsageError(
-                f"group {group.name!r}: at least {max(limits.min_keep, least)} of its {size} units are to stay, and at "
-                f"most {self.most:g} of them",
-                "lower the least width, or raise the largest share",
-            )
-        return tuple(found)
-
 
 Fitness = Callable[[Mask, int, float], Mapping[str, float]]
-"""Figures of a mask, given the seed of all chance and the share of all effort; `score` is among them."""
+"""Finite figures of a mask, given the seed of all chance and the share of all effort; `score` is among them."""
 
 
 class Clock(Protocol):
@@ -96,8 +49,7 @@ class TimeLimit:
     clock: Clock
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise UsageError(f"latency is {self.share}, expected a share in (0, 1]", "for example 0.5")
+        check_shares({"latency": self.share})
 
 
 class Structures:
@@ -115,7 +67,7 @@ class Structures:
     def __init__(
         self,
         analysis: Analysis,
-        widths: Widths,
+        widths: Widths | Given,
         target: Mapping[Resource, float],
         *,
         score: str = "l1",
@@ -125,19 +77,21 @@ class Structures:
     ):
         """`exclude`: names of groups that stay whole; `seed` of the score `random`.
 
+        `widths` is a rule for all groups, or widths by patterns of their names, such as `{"layer1*": (8, 16)}`.
+
         Raises:
-            UsageError: the widths or the target make no sense, or no structure meets the target.
+            UsageError: the widths or the target make no sense, or no structure meets the target; tells the least.
         """
         self.analysis, self.target, self.score, self.time = analysis, dict(target), score, time
-        self.groups = [g for g in primary_groups(analysis) if g.name not in exclude]
-        self.grid = Grid(tuple(widths.of(group) for group in self.groups))
+        groups = [group for group in primary_groups(analysis) if group.name not in exclude]
+        own = {g.name: widths.of(g) for g in groups} if isinstance(widths, Widths) else given_widths(groups, widths)
+        self.groups = [group for group in groups if group.name in own]
+        self.grid = Grid(tuple(own[group.name] for group in self.groups))
         scores = SCORES[score](analysis, seed)
         self._scores = scores
         self._budget = Budget(analysis, self.groups, scores, target)
         if not self.fits(least := (0,) * len(self.groups)):
-            reach = ", ".join(f"{name}={share:.4f}" for name, share in self.shares(least).items())
-            wanted = ", ".join(f"{name}={share}" for name, share in self.limits.items())
-            raise UsageError(f"no structure meets {wanted}: the least is {reach}", "raise the target")
+            raise out_of_reach(self.limits, self.shares(least), "with these widths", "raise the target")
 
     @property
     def limits(self) -> dict[str, float]:
@@ -162,6 +116,10 @@ class Structures:
 
     def repair(self, structure: Structure) -> Structure:
         """The structure of the same proportions that just meets the target; the same one if there is none."""
+        return self._filled(self.scaled(structure), structure) if self.limits else structure
+
+    def scaled(self, structure: Structure) -> Structure:
+        """The same, but all groups scaled alike: what room rounding leaves is given to none."""
         if not self.limits:
             return structure
         low, high = 0.0, float(max(self.grid.levels))
@@ -173,7 +131,7 @@ class Structures:
                 low, found = middle, scaled
             else:
                 high = middle
-        return self._filled(found, structure)
+        return found
 
     def _filled(self, found: Structure, wanted: Structure) -> Structure:
         """A level more for the groups that are furthest below what was wanted, as long as it fits."""

@@ -15,6 +15,7 @@ from torch import nn
 from onnxprune.mask import Mask
 from onnxprune.torch.binding import Binding, bind
 from onnxprune.torch.exporting import evaluation
+from onnxprune.torch.handover import load_state
 from onnxprune.torch.loop import train
 from onnxprune.torch.recalibration import recalibrate
 from onnxprune.torch.recipe import Recipe
@@ -41,7 +42,7 @@ def begun(task: str, weights: Mapping[str, np.ndarray] | None, seed: int) -> tup
     made = load_task(task)
     network = made.model()
     if weights is not None:
-        network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+        load_state(network, {name: torch.from_numpy(array) for name, array in weights.items()}, "the weights")
     return network, bind(network, made.example())
 
 

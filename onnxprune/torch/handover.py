@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from onnxprune.errors import UsageError, VerificationError
 from onnxprune.execution import random_inputs, relative_difference, run
 from onnxprune.graph import Model
 from onnxprune.mask import Mask
-from onnxprune.report.files import document, write_text
+from onnxprune.report.files import MASK, PRUNED, document, write_text
 from onnxprune.torch import checkpoint
 from onnxprune.torch.binding import Binding
 from onnxprune.torch.exporting import Example, export, on_cpu
@@ -28,8 +29,7 @@ from onnxprune.torch.filling import filled
 from onnxprune.torch.gates import Gated
 from onnxprune.verify import REMOVE, Certificate
 
-DENSE, MASK, PRUNED, TRAINED = "dense.onnx", "mask.json", "pruned.onnx", "trained.onnx"
-FOLDED = "folded.onnx"
+DENSE, FOLDED, TRAINED = "dense.onnx", "folded.onnx", "trained.onnx"
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,15 @@ def _without_zeros(model: Model) -> Model:
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint of ours, or of a state dict, by name.
+    """The tensors of a checkpoint of ours, or of a state dict, by name; those in bfloat16, which NumPy lacks, in single
+    precision, which has all of its numbers.
 
     Raises:
         UsageError: the file is missing.
         TrainingError: it is damaged, or holds what could run code.
     """
-    return {name: tensor.numpy() for name, tensor in _state(path).items()}
+    state = _state(path)
+    return {name: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for name, t in state.items()}
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
@@ -154,15 +156,24 @@ def load_weights(network: nn.Module, path: Path) -> None:
         UsageError: the file is missing, or its weights are another network's; names the first difference.
         TrainingError: it is damaged, or holds what could run code.
     """
-    state, own = _state(path), network.state_dict()
+    load_state(network, _state(path), str(path))
+
+
+def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Give a network the tensors of a state dict, which messages call `where`.
+
+    Raises:
+        UsageError: they are another network's; names the first difference.
+    """
+    own = network.state_dict()
     for name, tensor in own.items():
         if name not in state:
-            raise UsageError(f"{path}: has no tensor {name!r}", "take weights of this very network")
+            raise UsageError(f"{where}: has no tensor {name!r}", "take weights of this very network")
         if state[name].shape != tensor.shape:
             raise UsageError(
-                f"{path}: tensor {name!r} has shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}",
+                f"{where}: tensor {name!r} has shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}",
                 "take weights of this very network; those of a pruned one need its mask",
             )
     if unknown := sorted(state.keys() - own.keys()):
-        raise UsageError(f"{path}: the network has no tensor {unknown[0]!r}", "take weights of this very network")
+        raise UsageError(f"{where}: the network has no tensor {unknown[0]!r}", "take weights of this very network")
     network.load_state_dict(state)

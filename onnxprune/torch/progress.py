@@ -5,11 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 Show = Callable[[int, str], None]
+
+_silent = ContextVar("silent", default=False)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """No bars of trainings: of those inside something that shows how far it is itself."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
 
 
 @contextmanager
@@ -19,10 +32,10 @@ def bar(total: int, done: int, quiet: bool = False) -> Iterator[Show]:
     Args:
         total: steps of the whole training.
         done: those done before.
-        quiet: show nothing; nor is anything shown where stderr is no terminal.
+        quiet: show nothing; nor is anything shown where stderr is no terminal, or under `silence`.
     """
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(), TextColumn("left"))
-    hidden = quiet or not sys.stderr.isatty()
+    hidden = quiet or _silent.get() or not sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as progress:
         task = progress.add_task("", total=total, completed=done)
         yield lambda steps, text: progress.update(task, completed=steps, description=text)

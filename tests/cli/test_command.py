@@ -58,7 +58,7 @@ def test_help_teaches(verb):
 
 TRAINING = ("slim", "chipnet", "finetune")
 BRIEFLY = {"bench": ["--seconds", "0"]} | {name: ["--until", "0"] for name in TRAINING}
-BRIEFLY["search"] = ["--evaluations", "2", "--sources", "2", "--images", "20", "--measured", "20"]
+BRIEFLY["search"] = ["--evaluations", "2", "--sources", "2", "--measured", "20"]
 
 
 def prepare_training(folder):

@@ -1,6 +1,5 @@
 """The bees: as published but for the released code's faults, and those faults in `released_bees`."""
 
-import math
 from collections import Counter
 
 import numpy as np
@@ -13,6 +12,7 @@ from benchmarks.surrogate import DIMENSIONS, LEVELS, surrogate
 from onnxprune.errors import UsageError
 from onnxprune.search.bees import Colony, Source, attraction, bees, look, onlookers
 from onnxprune.search.controls import evolution, random, uniform
+from onnxprune.search.evaluation import FAILED
 from onnxprune.search.grid import Grid, Space
 from onnxprune.search.released import cut_look, released_bees
 from onnxprune.search.sampler import Sampler
@@ -26,8 +26,13 @@ def played(steps, evaluations):
     while len(asked) < evaluations and (batch := sampler.ask()):
         found = [surrogate(structure) for structure in batch]
         asked, scores = asked + batch, scores + found
-        sampler.tell(found)
+        sampler.tell(ranks(found))
     return asked[:evaluations], scores[:evaluations]
+
+
+def ranks(scores):
+    """Of one rung."""
+    return [(0, score) for score in scores]
 
 
 ALGORITHMS = {"bees": bees, "random": random, "evolution": evolution}
@@ -41,12 +46,17 @@ def test_nothing_is_proposed_twice(name):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_small_grid_is_searched_to_its_end(name):
-    grid = Grid(((1, 2), (3, 4, 5), (7,)))
-    space = Space(grid)
-    asked, _ = played(ALGORITHMS[name](space, np.random.default_rng(0)), 1000)
-    assert len(asked) == len(set(asked)) <= grid.count
-    if name == "random":
-        assert len(asked) == grid.count
+    for grid in (Grid(((1, 2), (3, 4, 5), (7,))), Grid((tuple(range(1, 8)),) * 3)):
+        asked, _ = played(ALGORITHMS[name](Space(grid), np.random.default_rng(0)), 1000)
+        assert len(asked) == len(set(asked)) == grid.count
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bees_go_on_while_there_is_something_new(seed):
+    """A small colony in a large grid is soon alike; scouts go on."""
+    space = Space(Grid((tuple(range(1, 11)),) * 3))
+    asked, _ = played(bees(space, np.random.default_rng(seed), Colony(2, 5)), 200)
+    assert len(asked) == len(set(asked)) == 200
 
 
 @pytest.mark.parametrize("name", [*ALGORITHMS, "released"])
@@ -58,7 +68,7 @@ def test_equal_seeds_give_equal_searches(name):
 
 def test_every_dimension_is_mutated_alike():
     rng, space = np.random.default_rng(1), Space(GRID)
-    hive = [Source(GRID.random(rng), 0.5) for _ in range(10)]
+    hive = [Source(GRID.random(rng), (0, 0.5)) for _ in range(10)]
     moved = Counter()
     for _ in range(4000):
         own, new = np.array(hive[0].structure), np.array(look(hive, 0, space, rng))
@@ -71,7 +81,7 @@ def test_every_dimension_is_mutated_alike():
 
 def test_a_look_is_rounded_to_the_nearest_level():
     rng, space = np.random.default_rng(2), Space(GRID)
-    hive = [Source((3,) * DIMENSIONS, 0.5), Source((5,) * DIMENSIONS, 0.5)]
+    hive = [Source((3,) * DIMENSIONS, (0, 0.5)), Source((5,) * DIMENSIONS, (0, 0.5))]
     steps = np.concatenate([np.array(look(hive, 0, space, rng)) - 3 for _ in range(6000)])
     counts = [int((steps == s).sum()) for s in (-2, -1, 1, 2)]
     # R (3 - 5) is uniform in [-2, 2]: 1 is nearest in a quarter of it, 2 in an eighth.
@@ -86,9 +96,9 @@ def test_scouts_are_uniform():
     for seed in range(300):
         sampler = Sampler(bees(Space(grid), np.random.default_rng(seed), Colony(2, 1)))
         batch = sampler.ask()
-        sampler.tell([1.0] * len(batch))
+        sampler.tell(ranks([1.0] * len(batch)))
         while len(batch := sampler.ask()) > 1:
-            sampler.tell([0.0] * len(batch))
+            sampler.tell(ranks([0.0] * len(batch)))
         for d, place in enumerate(batch[0]):
             counts[d, place] += 1
     assert counts.sum(1).tolist() == [300, 300, 300]
@@ -98,8 +108,8 @@ def test_scouts_are_uniform():
 def test_a_source_moves_only_to_what_is_strictly_better():
     steps = bees(Space(GRID), np.random.default_rng(0), Colony(3, 100))
     first = next(steps)
-    near = steps.send([0.5, 0.5, 0.5])
-    onlooking = steps.send([0.5, 0.6, 0.4])
+    near = steps.send(ranks([0.5, 0.5, 0.5]))
+    onlooking = steps.send(ranks([0.5, 0.6, 0.4]))
     assert len(first) == len(near) == len(onlooking) == 3
     hive = (first[0], near[1], first[2])
     moved = [min(sum(a != b for a, b in zip(new, old, strict=True)) for old in hive) for new in onlooking]
@@ -110,17 +120,22 @@ def test_a_source_moves_only_to_what_is_strictly_better():
 def test_attraction_is_the_released_codes(scores):
     best = max(scores)
     expected = [0.9 * score / best + 0.1 if best else 0.1 for score in scores]
-    assert attraction(scores) == pytest.approx(expected)
+    assert attraction(ranks(scores)) == pytest.approx(expected)
 
 
 def test_attraction_of_failures_and_of_negative_scores():
-    assert attraction([-math.inf, 0.5]) == [0.1, 1.0]
-    assert attraction([-3.0, -1.0, -2.0]) == pytest.approx([0.1, 1.0, 0.55])
-    assert attraction([-math.inf]) == [0.1]
+    assert attraction([FAILED, (0, 0.5)]) == [0.1, 1.0]
+    assert attraction(ranks([-3.0, -1.0, -2.0])) == pytest.approx([0.1, 1.0, 0.55])
+    assert attraction([FAILED]) == [0.1]
+    assert attraction(ranks([-1.7e308, 1.7e308])) == [0.1, 1.0]
+
+
+def test_what_went_further_attracts_whatever_its_score():
+    assert attraction([(0, 40.0), (1, 30.0), (1, 15.0)]) == pytest.approx([0.1, 1.0, 0.55])
 
 
 def test_onlookers_go_where_it_is_good():
-    hive = [Source((0,), 0.1), Source((1,), 1.0), Source((2,), 0.0)]
+    hive = [Source((0,), (0, 0.1)), Source((1,), (0, 1.0)), Source((2,), (0, 0.0))]
     rng = np.random.default_rng(0)
     stops = Counter(i for _ in range(2000) for i in onlookers(hive, rng))
     assert sum(stops.values()) == 6000 and stops[1] > 4 * stops[0] and stops[0] > stops[2] > 0
@@ -137,7 +152,7 @@ def test_bees_beat_chance_at_equal_evaluations():
 
 def test_the_released_code_never_moves_the_last_dimension():
     rng, space = np.random.default_rng(0), Space(GRID)
-    hive = [Source(GRID.random(rng), 0.5) for _ in range(10)]
+    hive = [Source(GRID.random(rng), (0, 0.5)) for _ in range(10)]
     looks = np.array([cut_look(hive, 0, space, rng) for _ in range(3000)])
     assert (looks[:, -1] == hive[0].structure[-1]).all()
     assert (looks == np.array(hive[0].structure)).all(1).mean() > 0.05  # judged again

@@ -23,5 +23,13 @@ def test_what_nothing_beats(judged):
     assert [p.share for p in best] == sorted({p.share for p in best})
 
 
+def test_ties_are_credited_to_all():
+    same = [Point(name, 0.5, 0.9, {"a": 1}) for name in ("bees", "random", "bees")]
+    equal = Point("uniform", 0.5, 0.9, {"a": 2})
+    noisy = Point("evolution", 0.5, 0.8, {"a": 1})
+    wide = Point("random", 0.7, 0.95, {"a": 3})
+    assert [p.sampler for p in frontier([*same, equal, noisy, wide])] == ["bees, random, uniform, evolution", "random"]
+
+
 def test_limits_go_up_to_the_whole():
     assert limits(0.4, 3) == pytest.approx([0.4, 0.6, 0.8])

@@ -34,6 +34,19 @@ def test_a_space_gives_new_structures_within_its_limits():
     assert found.count(None) == 1 and set(found) - {None} == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
+def test_what_chance_does_not_find_is_found_one_by_one():
+    """Repaired, all but two of 1,024 structures are the same."""
+    rare = {(0,) * 10, (1,) * 10}
+    space = Space(Grid(((1, 2),) * 10), lambda structure: structure if structure in rare else (0,) * 9 + (1,))
+    found = space.batch(np.random.default_rng(0), 5)
+    assert len(found) == 3 and set(found) == {*rare, (0,) * 9 + (1,)}
+
+
+def test_a_large_grid_that_is_exhausted():
+    space = Space(Grid((tuple(range(1, 11)),) * 30), lambda structure: (structure[0] % 2,) * 30)
+    assert sorted(space.batch(np.random.default_rng(0), 5)) == [(0,) * 30, (1,) * 30]
+
+
 def test_an_empty_grid():
     with pytest.raises(UsageError, match="the grid has no group"):
         Grid(())

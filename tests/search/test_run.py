@@ -4,22 +4,19 @@ import json
 import math
 import subprocess
 import sys
-import warnings
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
 from benchmarks.surrogate import Surrogate, Unlucky
 from onnxprune.errors import TrainingError, UsageError
-from onnxprune.search.bees import bees
+from onnxprune.search.bees import Colony, bees
+from onnxprune.search.crew import Workers
 from onnxprune.search.evaluation import Evaluation, Job
-from onnxprune.search.executors import InProcess, Processes, Workers
+from onnxprune.search.executors import InProcess, Processes
 from onnxprune.search.grid import Grid, Space
 from onnxprune.search.journal import Journal
-from onnxprune.search.remote import Cluster, Remote
 from onnxprune.search.run import Budget, best, best_so_far, search
 from onnxprune.search.sampler import Sampler
 
@@ -102,52 +99,9 @@ def test_a_lost_worker_is_replaced_and_its_evaluation_redone(tmp_path, hang):
     assert sorted(map(int, (tmp_path / "finished").read_text().split())) == list(range(14))
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
-        warnings.simplefilter("ignore")  # ray's own
-        patch.setenv("RAY_raylet_start_wait_time_s", "300")
-        ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-    yield Cluster(cpus=0.5)
-    ray.shutdown()
-
-
-class Shared(Remote):
-    """Leaves the cluster to the next test."""
-
-    def __exit__(self, *error):
-        return None
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_cluster_finds_the_same_bit_for_bit(cluster, tmp_path):
-    alone = found(InProcess(Surrogate(noise=0.1)), 25)
-    assert plain(found(Shared(Surrogate(noise=0.1), Workers(2), cluster), 25)) == plain(alone)
-    maker = Unlucky(tmp_path, killed=(3, 11))
-    assert plain(found(Shared(maker, Workers(2), cluster), 14)) == plain(found(InProcess(Surrogate()), 14))
-    assert sorted(map(int, (tmp_path / "finished").read_text().split())) == list(range(14))
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_cluster_gives_up_what_hangs_twice(cluster, tmp_path):
-    maker = Unlucky(tmp_path, killed=(3,), always=True, hang=True)
-    evaluations = found(Shared(maker, Workers(2, timeout=2.0), cluster), 12)
-    assert evaluations[3].failure == "the worker took more than 2.0 seconds, 2 times"
-    assert not any(e.failure for e in evaluations if e.number != 3)
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
-def test_a_cluster_that_does_not_answer(address, monkeypatch):
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with pytest.raises(UsageError, match=f"no Ray cluster answers at {address}: .*refused"):
-        Remote(Surrogate(), Workers(1), Cluster(address))
-    with pytest.raises(UsageError, match="Ray address 'nowhere', expected host:port"):
-        Remote(Surrogate(), Workers(1), Cluster("nowhere"))
-
-
 def test_what_loses_its_worker_twice_has_failed(tmp_path):
     evaluations = found(Processes(Unlucky(tmp_path, killed=(3,), always=True), Workers(2)), 12)
-    assert evaluations[3].failure == "the worker died, 2 times" and evaluations[3].score == -math.inf
+    assert evaluations[3].failure == "the worker died of SIGKILL, 2 times" and evaluations[3].score == -math.inf
     assert not any(e.failure for e in evaluations if e.number != 3)
 
 
@@ -163,10 +117,64 @@ class Picky(Surrogate):
 def test_failures_are_recorded_and_the_search_goes_on(tmp_path):
     with Journal(tmp_path / "j", WHAT) as journal:
         evaluations = found(InProcess(Picky()), journal=journal)
-    assert evaluations[1].failure == "ValueError: will not" and evaluations[2].failure == "the fitness is nan"
+    assert (
+        evaluations[1].failure == "ValueError: will not"
+        and evaluations[2].failure == "of the fitness 'score' is nan, expected finite figures"
+    )
     assert len(evaluations) == 45 and best(evaluations).failure == ""
     with Journal(tmp_path / "j", WHAT, resume=True) as journal:
         assert plain(journal.known[n, 0] for n in range(45)) == plain(evaluations)
+
+
+class Careless(Surrogate):
+    """Gives figures that are none."""
+
+    def judge(self, job):
+        figures = [{"loss": math.inf}, {"loss": math.nan}, {"loss": 0.25}][job.number % 3]
+        return super().judge(job) | figures if job.number != 5 else figures
+
+
+def test_figures_that_are_not_finite_are_failures(tmp_path):
+    with Journal(tmp_path / "j", WHAT) as journal:
+        evaluations = found(InProcess(Careless()), 12, journal)
+    assert [e.failure for e in evaluations[:3]] == [
+        "of the fitness 'loss' is inf, expected finite figures",
+        "of the fitness 'loss' is nan, expected finite figures",
+        "",
+    ]
+    assert evaluations[5].failure == "the fitness gives ['loss'], expected 'score' among them"
+    assert evaluations[2].figures["loss"] == 0.25 and not evaluations[0].figures
+    with Journal(tmp_path / "j", WHAT, resume=True) as journal:
+        assert plain(journal.known[n, 0] for n in range(12)) == plain(evaluations)
+
+
+def test_failures_are_not_judged_again(tmp_path):
+    with Journal(tmp_path / "j", WHAT) as journal:
+        first = found(InProcess(Picky()), 12, journal)
+    with Journal(tmp_path / "j", WHAT, resume=True) as journal:
+        assert plain(found(InProcess(Surrogate()), 12, journal)) == plain(first)
+
+
+@pytest.mark.parametrize("scores", [(-3.5, -80.0), (30.25, 99.5), (-1e300, 1e300)])
+def test_any_scores_rank_and_failures_rank_last(scores):
+    low, high = sorted(scores)
+    good = [Evaluation(n, (n,), figures={"score": score}) for n, score in enumerate((low, high))]
+    ascending = [Evaluation(9, (0,), rung=2, failure="no"), *good, Evaluation(5, (5,), rung=1, figures={"score": low})]
+    assert sorted([ascending[k] for k in (3, 1, 0, 2)], key=lambda e: e.rank) == ascending
+    assert best(ascending).number == 5 and best_so_far(ascending)[1:] == [low, high, low]
+
+
+def test_one_failure_does_not_stop_a_search():
+    """Of a colony of two sources both fail at first."""
+    with pytest.raises(TrainingError, match="all of the first 2 evaluations failed; the first: RuntimeError: no data"):
+        search(Sampler(bees(Space(GRID), np.random.default_rng(0), Colony(2))), InProcess(lambda: _fail), Budget(2))
+    few = Sampler(bees(Space(GRID), np.random.default_rng(0), Colony(2)))
+    evaluations = search(few, InProcess(lambda: _late), Budget(20))
+    assert [bool(e.failure) for e in evaluations] == [True] * 5 + [False] * 15
+
+
+def _late(job: Job):
+    return _fail(job) if job.number < 5 else {"score": float(job.number)}
 
 
 @pytest.mark.parametrize("executor", [lambda: Processes(broken, Workers(1)), lambda: InProcess(lambda: _fail)])
@@ -201,8 +209,40 @@ def test_journals_that_do_not_fit(tmp_path):
     with pytest.raises(UsageError, match="its version is 0, expected 1"):
         Journal(tmp_path / "j", WHAT, resume=True)
     (tmp_path / "j").write_text("nothing\n")
-    with pytest.raises(UsageError, match="a damaged journal"):
+    with pytest.raises(UsageError, match="a damaged journal: line 1"):
         Journal(tmp_path / "j", WHAT, resume=True)
+
+
+def test_another_version_is_told_before_its_lines_are_read(tmp_path):
+    (tmp_path / "j").write_text('{"format":"onnxprune-search","version":0}\n{"id":7}\n')
+    with pytest.raises(UsageError, match="its version is 0, expected 1"):
+        Journal(tmp_path / "j", WHAT, resume=True)
+
+
+@pytest.mark.parametrize("line", ['{"number":0}', "[]", "7", '{"number":0,"structure":[0],"figures":null}', "{"])
+def test_a_damaged_line_is_told_by_its_number(tmp_path, line):
+    with Journal(tmp_path / "j", WHAT) as journal:
+        journal.add(Evaluation(0, (0,) * 6, 1, 0, {"score": 0.5}))
+    with (tmp_path / "j").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UsageError, match="a damaged journal: line 3: "):
+        Journal(tmp_path / "j", WHAT, resume=True)
+
+
+def test_what_differs_in_a_field_is_told_alone(tmp_path):
+    with Journal(tmp_path / "j", {"fitness": {"lr": 0.1, "seed": 0}}):
+        pass
+    with pytest.raises(UsageError, match=r"its fitness is {'lr': 0.1}, expected {'lr': 0.2}"):
+        Journal(tmp_path / "j", {"fitness": {"lr": 0.2, "seed": 0}}, resume=True)
+
+
+def test_a_new_journal_is_known_to_its_folder_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        "onnxprune.search.journal.sync_folder", lambda path: synced.append((path, (path / "j").exists()))
+    )
+    with Journal(tmp_path / "j", WHAT):
+        assert synced == [(tmp_path, True)]
 
 
 def test_a_journal_of_other_structures_is_refused(tmp_path):
@@ -213,41 +253,6 @@ def test_a_journal_of_other_structures_is_refused(tmp_path):
         pytest.raises(UsageError, match="evaluation 0 of the journal is of another structure"),
     ):
         found(InProcess(Surrogate()), journal=journal)
-
-
-class Patient(Surrogate):
-    """What more effort makes surer; counts the judgements of every rung."""
-
-    def __call__(self):
-        self.__dict__["efforts"] = []
-        return self.judge
-
-    def judge(self, job):
-        self.efforts.append((job.rung, job.effort))
-        error = 0.1 * (1 - job.effort) * np.random.default_rng(job.seed).standard_normal()
-        return {"score": super().judge(job)["score"] + error}
-
-
-def test_halving_spends_effort_on_the_better_ones(tmp_path):
-    maker, budget = Patient(), Budget(20, rungs=(0.25, 0.5, 1.0))
-    with Journal(tmp_path / "j", WHAT) as journal:
-        evaluations = search(sampler(), InProcess(maker), budget, journal)
-    assert Counter(maker.efforts) == {(0, 0.25): 20, (1, 0.5): 10, (2, 1.0): 6}
-    batch = evaluations[:10]
-    reached = [[e for e in batch if e.rung >= rung] for rung in (0, 1, 2)]
-    assert [len(r) for r in reached] == [10, 5, 3]
-    first = {n: journal.known[n, 0].score for n in range(10)}
-    assert min(first[e.number] for e in reached[1]) >= max(first[e.number] for e in batch if e.rung == 0)
-    assert best(evaluations).rung == 2 and best_so_far(evaluations)[-1] == best(evaluations).score
-    with Journal(tmp_path / "j", WHAT, resume=True) as journal:
-        again = search(sampler(), InProcess(maker), budget, journal)
-    assert plain(again) == plain(evaluations) and not maker.efforts
-
-
-@pytest.mark.parametrize("rungs", [(), (0.5,), (0.5, 0.5, 1.0), (0.0, 1.0)])
-def test_rungs_that_do_not_ascend_to_one(rungs):
-    with pytest.raises(UsageError, match="expected shares that ascend to 1"):
-        Budget(10, rungs=rungs)
 
 
 def test_numbers_that_make_no_sense():

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from onnxprune.torch.progress import bar
+from onnxprune.torch.progress import bar, silence
 
 
 class Screen(io.StringIO):
@@ -28,3 +28,15 @@ def test_progress_is_for_people_at_terminals(monkeypatch: pytest.MonkeyPatch, te
         show(5, "epoch 2/3, loss [0.5]")
     shown = terminal and not quiet
     assert ("epoch 2/3, loss [0.5]" in screen.getvalue(), "left" in screen.getvalue()) == (shown, shown)
+
+
+def test_nothing_is_shown_under_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(True)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with silence(), bar(10, 4) as show:
+        show(5, "epoch 2/3")
+    assert screen.getvalue() == ""
+    with bar(10, 4) as show:
+        show(5, "epoch 2/3")
+    assert "epoch 2/3" in screen.getvalue()

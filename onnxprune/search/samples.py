@@ -1,0 +1,127 @@
+"""Labelled samples for a model in a file: read, and tried on it before a search begins."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from onnx import ValueInfoProto, helper
+
+from onnxprune.errors import ModelError, UsageError, first_line
+from onnxprune.execution import Feeds, run
+from onnxprune.graph import Graph, Model
+
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled inputs.
+
+    Attributes:
+        inputs: for the model's first input: `(N, ...)`.
+        labels: the class of each: int `(N,)`.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+
+
+def read_samples(path: Path) -> Samples:
+    """Samples from an `.npz` file with `inputs` and `labels`.
+
+    Raises:
+        UsageError: it is missing, no such file, or the arrays do not fit each other.
+    """
+    form = "give an .npz file with the arrays `inputs` and `labels`"
+    try:
+        with _archive(path) as file:
+            inputs, labels = np.asarray(file["inputs"]), np.asarray(file["labels"])
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such file", "check the path") from error
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        raise UsageError(f"{path}: cannot be read: {first_line(error)}", form) from error
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or inputs.shape[:1] != labels.shape:
+        raise UsageError(
+            f"{path}: inputs {inputs.shape} and labels {labels.dtype} {labels.shape}, expected as many integer labels",
+            "give one class number for every input",
+        )
+    if not len(labels):
+        raise UsageError(f"{path}: has no samples", "give some")
+    return Samples(inputs, labels)
+
+
+def _archive(path: Path) -> NpzFile:
+    found = np.load(path, allow_pickle=False)
+    if not isinstance(found, NpzFile):
+        raise ValueError(f"one array of shape {found.shape}, expected several by name")
+    return found
+
+
+def fitting(model: Model, samples: Samples) -> Samples:
+    """Samples of the type that a model takes, which is tried on the first batch.
+
+    Raises:
+        ModelError: the model has several inputs or a batch of a fixed size, or is no classifier.
+        UsageError: the samples do not fit it: other types or shapes, or labels that are none of its classes.
+    """
+    value = _only_input(model)
+    kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    if not np.can_cast(samples.inputs.dtype, kind, "same_kind"):
+        raise UsageError(f"samples are {samples.inputs.dtype}, expected {kind} as the model takes", "convert them")
+    wanted = [d.dim_value or d.dim_param or "?" for d in value.type.tensor_type.shape.dim]
+    got = samples.inputs.shape
+    if len(got) != len(wanted) or any(isinstance(w, int) and w != g for w, g in zip(wanted[1:], got[1:], strict=True)):
+        raise UsageError(f"samples have shape {got}, expected {tuple(wanted)} as the model takes", "convert them")
+    fit = Samples(samples.inputs.astype(kind, copy=False), samples.labels)
+    classes = outputs_of(model, fit.inputs[:BATCH]).shape[1]
+    if not 0 <= fit.labels.min() <= fit.labels.max() < classes:
+        raise UsageError(
+            f"labels from {fit.labels.min()} to {fit.labels.max()}, expected 0 to {classes - 1}: the model has "
+            f"{classes} classes",
+            "number the classes as the model does",
+        )
+    return fit
+
+
+def _only_input(model: Model) -> ValueInfoProto:
+    """The input that samples are for."""
+    inputs = Graph(model).inputs
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs)
+        raise ModelError(
+            f"the model has {len(inputs)} inputs ({names}), expected one", "give a classifier of one input"
+        )
+    dims = inputs[0].type.tensor_type.shape.dim
+    if len(dims) and dims[0].dim_value:
+        raise ModelError(
+            f"the model takes batches of {dims[0].dim_value} alone, expected any size", "export it with a dynamic batch"
+        )
+    return inputs[0]
+
+
+def outputs_of(model: Model, inputs: np.ndarray) -> np.ndarray:
+    """Scores of all classes: the first output, `(N, classes)`.
+
+    Raises:
+        ModelError: it does not run, or the output has another form.
+    """
+    outputs = [found[0] for found in run(model, feeds_of(model, batches_of(inputs)), fast=True)]
+    if any(out.ndim != 2 for out in outputs):
+        raise ModelError(f"the first output has shape {outputs[0].shape}, expected (N, classes)", "give a classifier")
+    return np.concatenate(outputs)
+
+
+def batches_of(inputs: np.ndarray) -> list[np.ndarray]:
+    """Inputs in parts of at most `BATCH`."""
+    return [inputs[k : k + BATCH] for k in range(0, len(inputs), BATCH)]
+
+
+def feeds_of(model: Model, batches: list[np.ndarray]) -> list[Feeds]:
+    """Batches as onnxruntime takes them: for the first input."""
+    name = Graph(model).inputs[0].name
+    return [{name: batch} for batch in batches]
