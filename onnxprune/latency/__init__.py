@@ -1,8 +1,9 @@
 """Measured speed: models timed side by side in several runtimes, and times predicted from those of their parts."""
 
-from onnxprune.latency.attribution import Attribution, Part, attribute
+from onnxprune.latency.attribution import Attribution, GroupTime, Part, attribute
 from onnxprune.latency.condition import Condition, parse_condition
-from onnxprune.latency.paired import Comparison, Timing, compare
+from onnxprune.latency.paired import compare
+from onnxprune.latency.results import Comparison, Input, Timing, read_comparison
 from onnxprune.latency.runtimes import RUNTIMES, Setting
 from onnxprune.latency.statistic import Interval
 from onnxprune.latency.turns import Plan
@@ -12,6 +13,8 @@ __all__ = [
     "Attribution",
     "Comparison",
     "Condition",
+    "GroupTime",
+    "Input",
     "Interval",
     "Part",
     "Plan",
@@ -20,4 +23,5 @@ __all__ = [
     "attribute",
     "compare",
     "parse_condition",
+    "read_comparison",
 ]

@@ -77,14 +77,21 @@ class Calibrated:
         return recalibrated(pruned, self.samples.inputs[: self.calibration])
 
     def score(self, model: Model) -> float:
-        """The share of samples whose class has the highest output."""
-        feeds = _feeds(model, _batches(self.samples.inputs))
-        outputs = [found[0] for found in run(model, feeds, fast=True)]
-        if any(out.ndim != 2 for out in outputs):
-            raise ModelError(
-                f"the first output has shape {outputs[0].shape}, expected (N, classes)", "give a classifier"
-            )
-        return float(np.mean(np.concatenate(outputs).argmax(1) == self.samples.labels))
+        """Its accuracy on the samples."""
+        return accuracy(model, self.samples)
+
+
+def accuracy(model: Model, samples: Samples) -> float:
+    """The share of samples whose class has the highest of a model's first outputs, in [0, 1].
+
+    Raises:
+        ModelError: it does not run on the samples, or is no classifier.
+    """
+    feeds = _feeds(model, _batches(samples.inputs))
+    outputs = [found[0] for found in run(model, feeds, fast=True)]
+    if any(out.ndim != 2 for out in outputs):
+        raise ModelError(f"the first output has shape {outputs[0].shape}, expected (N, classes)", "give a classifier")
+    return float(np.mean(np.concatenate(outputs).argmax(1) == samples.labels))
 
 
 def recalibrated(model: Model, inputs: np.ndarray) -> Model:

@@ -15,7 +15,7 @@ import onnxprune
 from onnxprune.errors import ModelError, UsageError
 from onnxprune.latency import Plan, Setting, compare
 from onnxprune.latency.disk import disk_bytes, model_files
-from onnxprune.latency.paired import _names
+from onnxprune.latency.paired import names_of
 from onnxprune.latency.statistic import median_interval, quantile_interval, spread
 from onnxprune.latency.turns import MIN_ROUNDS, MOST_WARM_UP, WINDOW, measure
 
@@ -85,9 +85,9 @@ def test_json_holds_everything(model):
 def test_models_called_alike_go_by_their_paths(tmp_path, model):
     (tmp_path / "b").mkdir()
     a, b = model("m.onnx", width=8), model("b/m.onnx", width=8)
-    assert _names([a, b]) == [str(a.path), str(b.path)]
-    assert _names([a]) == ["m.onnx"]
-    assert len(set(_names([a, a]))) == 2
+    assert names_of([a, b]) == [str(a.path), str(b.path)]
+    assert names_of([a]) == ["m.onnx"]
+    assert len(set(names_of([a, a]))) == 2
 
 
 def test_one_model_is_refused(model):

@@ -1,0 +1,150 @@
+"""What NVIDIA's management library tells of a GPU while models run: clocks, power, heat, throttling, who else is there.
+
+It comes with the driver; its Python binding is `nvidia-ml-py` (module `pynvml`). What a GPU or a virtual machine does not
+tell stays None.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+SLOWED = {
+    "nvmlClocksEventReasonSwPowerCap": "power cap",
+    "nvmlClocksEventReasonHwSlowdown": "hardware slowdown",
+    "nvmlClocksEventReasonSyncBoost": "sync boost",
+    "nvmlClocksEventReasonSwThermalSlowdown": "heat (software)",
+    "nvmlClocksEventReasonHwThermalSlowdown": "heat (hardware)",
+    "nvmlClocksEventReasonHwPowerBrakeSlowdown": "power brake",
+}
+"""Reasons for clocks below those that were asked for, by the library's names for their bits."""
+SET, IDLE = "nvmlClocksEventReasonApplicationsClocksSetting", "nvmlClocksEventReasonGpuIdle"
+BUS_ID = 32
+"""Bytes for the address of a GPU on the bus."""
+
+
+class Look(NamedTuple):
+    """A GPU at one moment: MHz, watts, degrees Celsius, and the bits of what holds its clocks."""
+
+    clock: float | None
+    memory_clock: float | None
+    power: float | None
+    temperature: float | None
+    reasons: int | None
+
+
+class Gpu:
+    """One GPU.
+
+    Args:
+        nvml: the module `pynvml`.
+        handle: the library's.
+    """
+
+    def __init__(self, nvml: Any, handle: Any):
+        self._nvml, self._handle, self._looks = nvml, handle, list[Look]()
+
+    def look(self) -> None:
+        """See how it is now."""
+        n, power = self._nvml, self._ask(lambda h: self._nvml.nvmlDeviceGetPowerUsage(h))
+        clock, memory = (
+            self._ask(lambda h, kind=kind: n.nvmlDeviceGetClockInfo(h, kind)) for kind in (n.NVML_CLOCK_SM, n.NVML_CLOCK_MEM)
+        )
+        heat = self._ask(lambda h: n.nvmlDeviceGetTemperature(h, n.NVML_TEMPERATURE_GPU))
+        reasons = self._ask(lambda h: n.nvmlDeviceGetCurrentClocksEventReasons(h))
+        self._looks.append(Look(clock, memory, None if power is None else power / 1e3, heat, reasons))
+
+    def found(self) -> dict[str, Any]:
+        """Facts by name, over all looks."""
+        limit = self._ask(lambda h: self._nvml.nvmlDeviceGetEnforcedPowerLimit(h))
+        return {
+            "name": self._ask(lambda h: self._nvml.nvmlDeviceGetName(h)),
+            "id": self._ask(lambda h: self._nvml.nvmlDeviceGetUUID(h)),
+            "driver": self._ask(lambda h: self._nvml.nvmlSystemGetDriverVersion()),
+            "clocks": self._clock_state(),
+            "clock_mhz": self._ends("clock"),
+            "memory_clock_mhz": self._ends("memory_clock"),
+            "power_w": self._ends("power"),
+            "power_limit_w": None if limit is None else limit / 1e3,
+            "temperature_c": self._ends("temperature"),
+            "throttling": self._throttling(),
+            "other_processes": self._others(),
+        }
+
+    def close(self) -> None:
+        """Leave the library."""
+        self._nvml.nvmlShutdown()
+
+    def _ask(self, question: Callable[[Any], T]) -> T | None:
+        try:
+            return question(self._handle)
+        except self._nvml.NVMLError:  # not supported here, or not permitted
+            return None
+
+    def _ends(self, name: str) -> list[float] | None:
+        values = [value for look in self._looks if (value := getattr(look, name)) is not None]
+        return [min(values), max(values)] if values else None
+
+    def _clock_state(self) -> str:
+        """What was seen: the library has no question for whether clocks are locked.
+
+        `floating` if the clock changed while the GPU was at work, `locked` if it did not and the GPU said that a
+        setting holds it there, else `unknown`.
+        """
+        idle, held = getattr(self._nvml, IDLE), getattr(self._nvml, SET)
+        working = [look for look in self._looks if look.reasons is not None and not look.reasons & idle]
+        clocks = {look.clock for look in working}
+        if len(clocks) > 1:
+            return "floating"
+        told = working and None not in clocks and all((look.reasons or 0) & held for look in working)
+        return "locked" if told else "unknown"
+
+    def _throttling(self) -> list[str] | None:
+        seen = [look.reasons for look in self._looks if look.reasons is not None]
+        if not seen:
+            return None
+        return [text for name, text in SLOWED.items() if any(bits & getattr(self._nvml, name) for bits in seen)]
+
+    def _others(self) -> int | None:
+        """How many other processes use it."""
+        lists = [
+            self._ask(lambda h: self._nvml.nvmlDeviceGetComputeRunningProcesses(h)),
+            self._ask(lambda h: self._nvml.nvmlDeviceGetGraphicsRunningProcesses(h)),
+        ]
+        if all(found is None for found in lists):
+            return None
+        return len({process.pid for found in lists for process in found or ()} - {os.getpid()})
+
+
+def open_gpu(device: int) -> Gpu | None:
+    """The GPU with this number for CUDA; None where the driver or its Python binding is missing."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    address = bus_id(device)
+    if address is None:
+        return None
+    try:
+        pynvml.nvmlInit()
+        return Gpu(pynvml, pynvml.nvmlDeviceGetHandleByPciBusId(address))
+    except pynvml.NVMLError:
+        return None
+
+
+def bus_id(device: int) -> str | None:
+    """Where CUDA's device of this number sits: CUDA_VISIBLE_DEVICES gives other numbers than the library's."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    handle, address = ctypes.c_int(), ctypes.create_string_buffer(BUS_ID)
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(handle), device):
+        return None
+    if driver.cuDeviceGetPCIBusId(address, BUS_ID, handle):
+        return None
+    return address.value.decode()
