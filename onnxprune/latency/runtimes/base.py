@@ -67,12 +67,39 @@ class Facts:
         build: seconds until it could run.
         first: seconds of the first run.
         options: as the runtime has them.
+        nodes: the provider of every node of the runtime's own graph, by the node's name there; empty where it does not
+            tell.
+        versions: of the runtime and of the libraries that it has loaded, by name.
+        device: name of what runs the model, with its number and id where it is a GPU; empty where that is not known.
+        memory: most bytes that the model's build and first run have taken on the GPU; None on a CPU, whose memory is
+            measured in a process of its own (see `latency.memory`), and where it is not known.
+        cache: of engines: `none` in use, `cold` (this one was built) or `warm` (it was there).
     """
 
     placement: Mapping[str, int]
     build: float
     first: float
     options: Mapping[str, Any] = field(default_factory=dict)
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    device: str = ""
+    memory: int | None = None
+    cache: str = "none"
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Where the time of a run on a GPU goes: medians of a few runs, in seconds.
+
+    Attributes:
+        host: until all is launched and the caller could go on.
+        device: from the first to the last of what the device does, copies left out where inputs are bound.
+        copy: of the inputs to the device and of the outputs back.
+    """
+
+    host: float
+    device: float
+    copy: float
 
 
 def refuse_foreign(runtime: str, setting: Setting, takes: Collection[str]) -> None:
@@ -101,6 +128,9 @@ class Prepared(Protocol):
 
     def outputs(self) -> Outputs:
         """What the last run gave."""
+
+    def apart(self) -> Apart | None:
+        """The times of host, device and copies apart; None where the host is the device, or it cannot be told."""
 
 
 class Runtime(Protocol):

@@ -10,10 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from onnxprune.environment import describe
 from onnxprune.errors import OnnxPruneError, UsageError
 from onnxprune.execution import Feeds, Outputs, runnable
 from onnxprune.graph import Model
-from onnxprune.latency.runtimes.base import Facts, Missing, Setting, does_not_run, refuse_foreign
+from onnxprune.latency.runtimes.base import Apart, Facts, Missing, Setting, does_not_run, refuse_foreign
 
 PRECISIONS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 """It would take bfloat16 by itself where the CPU has it, and time another model than was asked about."""
@@ -73,7 +74,14 @@ class OpenVino:
         except Exception as error:  # OpenVINO raises RuntimeError and what its bindings make of C++'s
             raise does_not_run(model, "OpenVINO", error) from error
         places = {"CPU": len(compiled.get_runtime_model().get_ops())}
-        request.facts = Facts(places, built - start, time.perf_counter() - built, options)
+        request.facts = Facts(
+            places,
+            built - start,
+            time.perf_counter() - built,
+            options,
+            versions={"openvino": metadata.version("openvino")},
+            device=str(describe()["cpu"]),
+        )
         return request
 
 
@@ -97,6 +105,10 @@ class Request:
     def outputs(self) -> Outputs:
         """What the last run gave."""
         return [self._request.get_output_tensor(k).data.copy() for k in range(len(self._compiled.outputs))]
+
+    def apart(self) -> Apart | None:
+        """None: the host is the device."""
+        return None
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from onnxprune.environment import check_runtime
+from onnxprune.environment import check_runtime, describe
 from onnxprune.errors import ModelError, OnnxPruneError, UsageError
 from onnxprune.execution import Feeds, Outputs, runnable
 from onnxprune.graph import Model
-from onnxprune.latency.runtimes.base import Facts, Missing, Setting, does_not_run, refuse_foreign
+from onnxprune.latency.runtimes.base import Apart, Facts, Missing, Setting, does_not_run, refuse_foreign
 
 CPU = "CPUExecutionProvider"
 ALWAYS = ("precision", "fallback", "profile", "optimized")
@@ -92,7 +92,13 @@ class Provider:
         with _told(model):
             prepared.run()
         prepared.facts = Facts(
-            placement(session), built - start, time.perf_counter() - built, session.get_provider_options()
+            placement(session),
+            built - start,
+            time.perf_counter() - built,
+            session.get_provider_options(),
+            nodes=providers(session),
+            versions={"onnxruntime": str(check_runtime())},
+            device="" if self.on_gpu else str(describe()["cpu"]),
         )
         self._refuse_fallback(model, prepared.facts, setting)
         return prepared
@@ -163,6 +169,10 @@ class Session:
         """What the last run gave."""
         return self._last if self._binding is None else self._binding.copy_outputs_to_cpu()
 
+    def apart(self) -> Apart | None:
+        """None: not told yet."""
+        return None
+
     @cached_property
     def profile(self) -> str:
         """The path of the finished profile, where one was asked for."""
@@ -196,6 +206,12 @@ def placement(session: Any) -> dict[str, int]:
     for part in session.get_provider_graph_assignment_info():
         found[part.ep_name] = found.get(part.ep_name, 0) + len(part.get_nodes())
     return found
+
+
+def providers(session: Any) -> dict[str, str]:
+    """The provider of every node, by the node's name after onnxruntime's optimisations."""
+    parts = session.get_provider_graph_assignment_info()
+    return {node.name: part.ep_name for part in parts for node in part.get_nodes()}
 
 
 @contextmanager
