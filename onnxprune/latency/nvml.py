@@ -52,7 +52,8 @@ class Gpu:
         """See how it is now."""
         n, power = self._nvml, self._ask(lambda h: self._nvml.nvmlDeviceGetPowerUsage(h))
         clock, memory = (
-            self._ask(lambda h, kind=kind: n.nvmlDeviceGetClockInfo(h, kind)) for kind in (n.NVML_CLOCK_SM, n.NVML_CLOCK_MEM)
+            self._ask(lambda h, kind=kind: n.nvmlDeviceGetClockInfo(h, kind))
+            for kind in (n.NVML_CLOCK_SM, n.NVML_CLOCK_MEM)
         )
         heat = self._ask(lambda h: n.nvmlDeviceGetTemperature(h, n.NVML_TEMPERATURE_GPU))
         reasons = self._ask(lambda h: n.nvmlDeviceGetCurrentClocksEventReasons(h))
