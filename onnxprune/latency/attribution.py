@@ -161,9 +161,7 @@ class Owners:
         for atom in channel_atoms(self._analysis, [self._nodes[index] for index in indices]):
             passing.setdefault(self._analysis.owner[atom], []).append(atom)
         sizes = self._sizes(indices)
-        gone = {
-            name: usage(sizes, {}) - usage(sizes, dict.fromkeys(members, 0)) for name, members in passing.items()
-        }
+        gone = {name: usage(sizes, {}) - usage(sizes, dict.fromkeys(members, 0)) for name, members in passing.items()}
         # Of a part that makes none of the channels that it reads (a mean over all of them, say) nothing goes with any.
         whole = sum(gone.values())
         return {name: lost / whole if whole else 1 / len(gone) for name, lost in gone.items()}
