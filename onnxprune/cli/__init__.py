@@ -9,6 +9,7 @@ from onnxprune.cli.application import Application
 from onnxprune.cli.apply import apply
 from onnxprune.cli.bench import bench
 from onnxprune.cli.chipnet import chipnet
+from onnxprune.cli.compare import compare
 from onnxprune.cli.finetune import finetune
 from onnxprune.cli.mask import mask
 from onnxprune.cli.prune import prune
@@ -18,7 +19,7 @@ from onnxprune.cli.verify import verify
 
 __all__ = ["application", "main"]
 
-VERBS = (prune, analyze, mask, apply, verify, bench, slim, chipnet, search, finetune)
+VERBS = (prune, analyze, mask, apply, verify, bench, compare, slim, chipnet, search, finetune)
 
 
 @click.group(cls=Application, context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,6 +39,8 @@ def application() -> None:
       onnxprune apply model.onnx --mask mask.json -o small.onnx
       onnxprune verify model.onnx small.onnx --mask mask.json
       onnxprune bench model.onnx small.onnx
+    Which of many to take:
+      onnxprune compare model.onnx small.onnx --accuracy model.onnx=0.9 --accuracy small.onnx=0.8
     While training, in PyTorch (here on shipped digits):
       onnxprune slim --epochs 4 --prune-at 2 --target macs=0.5 -o slim
       onnxprune chipnet --soft-epochs 2 --epochs 2 --target params=0.5 -o chip

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from onnxprune import api
-from onnxprune.analysis import analyze
+from onnxprune.analysis import Analysis, analyze
 from onnxprune.cli import options
 from onnxprune.cli.application import Verb
 from onnxprune.cli.output import Output
+from onnxprune.cli.quality import Quality, quality
 from onnxprune.cli.work import refuse_unknown_sizes
 from onnxprune.errors import UsageError
 from onnxprune.graph import Model
-from onnxprune.latency import (
-    RUNTIMES,
-    Attribution,
-    Comparison,
-    Plan,
-    Setting,
-    attribute,
-    compare,
-    parse_condition,
-)
-from onnxprune.report.tables import compared_table, layers_table, machine_table, tails_table, timing_table
+from onnxprune.latency import RUNTIMES, Attribution, Plan, Setting, attribute, compare, names_of, parse_condition
+from onnxprune.latency.disk import model_files
+from onnxprune.report import Bench, check_outputs, group_widths, render, report_format, write_text
+from onnxprune.report.bench import terminal_tables, verdict
+from onnxprune.report.formats import AnyReport
 
 measuring, running = options.under("How to measure"), options.under("Where to run")
 
@@ -39,8 +34,21 @@ class Measuring:
     runs: int | None
     tolerance: float | None
     seed: int
+    memory: bool
+
+    def plan(self, run: Running, sizes: Mapping[str, int]) -> Plan:
+        """The library's form."""
+        how = {"seconds": self.seconds, "rounds": self.runs, "tolerance": self.tolerance, "seed": self.seed}
+        return Plan(runtime=run.runtime, setting=run.setting, sizes=sizes, **how)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Telling:
+    """What comes out."""
+
     layers: bool
     fail_if: tuple[str, ...]
+    report: Path | None
 
 
 @dataclass(frozen=True)
@@ -80,13 +88,26 @@ measured = options.bundled(
         help="Stop as soon as all ratios are known to within this (0.005: half a percent).",
     ),
     measuring("--seed", type=int, default=0, help="Seed of the random input."),
-    measuring("--layers", is_flag=True, help="Also profile every model, and tell the time of each of its nodes (CPU)."),
-    measuring(
+    measuring("--memory/--no-memory", default=True, help="Also run each model once in a process of its own."),
+)
+telling = options.under("What comes out")
+report_file = telling(
+    "--report",
+    type=options.FILE,
+    metavar="FILE",
+    help="Write a report: a page with plots (.html), Markdown (.md) or JSON with every sample (.json).",
+)
+told = options.bundled(
+    "told",
+    Telling,
+    telling("--layers", is_flag=True, help="Also profile every model, and tell the time of each node and group (CPU)."),
+    telling(
         "--fail-if",
         multiple=True,
         metavar="CONDITION",
         help="Exit with 1 if it holds of a model: 'p50 > 0.95x' by the first model's, or 'p99 > 8ms'. May be repeated.",
     ),
+    report_file,
 )
 run = options.bundled(
     "run",
@@ -108,46 +129,82 @@ run = options.bundled(
 @click.argument("models", type=options.FILE, nargs=-1, required=True, metavar="MODEL MODEL...")
 @measured
 @run
+@quality
+@told
 @options.sizes
 @options.printing
-def bench(models: tuple[Path, ...], measured: Measuring, run: Running, sizes: Mapping[str, int], out: Output) -> None:
+def bench(
+    models: tuple[Path, ...],
+    measured: Measuring,
+    run: Running,
+    quality: Quality,
+    told: Telling,
+    sizes: Mapping[str, int],
+    out: Output,
+) -> None:
     """Time models side by side.
 
     The models take turns on the same random input, in orders drawn at random, so that a machine that slows down slows
     all of them. The first is what the others are compared with, and takes part twice: by how much it differs from
     itself is the floor below which no difference means anything. Prints medians with 95% confidence intervals of the
-    time and of its ratio to the first model's, tails, what the machine did meanwhile, and by how much outputs differ
-    from the first model's, relative to their range.
+    time and of its ratio to the first model's, tails, by how much outputs differ from the first model's, relative to
+    their range, and all that makes the figures reproducible, from the files' SHA-256 to the clocks of the machine.
 
     \b
     Examples:
       onnxprune bench model.onnx small.onnx
+      onnxprune bench model.onnx small.onnx --layers --report report.html
       onnxprune bench model.onnx small.onnx --threads 1 --seconds 30 --size batch=8 --fail-if 'p99 > 50ms'
     """
-    if measured.layers and run.runtime != "cpu":
+    if told.layers and run.runtime != "cpu":
         raise UsageError("--layers profiles onnxruntime on the CPU", "leave it out, or take --runtime cpu")
-    conditions = [parse_condition(text) for text in measured.fail_if]
-    loaded = [api.load(path) for path in models]
-    for model in loaded:
-        refuse_unknown_sizes(model, sizes)
-    how = {"seconds": measured.seconds, "rounds": measured.runs, "tolerance": measured.tolerance, "seed": measured.seed}
-    plan = Plan(runtime=run.runtime, setting=run.setting, sizes=sizes, **how)  # type: ignore[arg-type]
+    conditions = [parse_condition(text) for text in told.fail_if]
+    loaded = load_all(models, sizes, told.report)
+    names, known = names_of(loaded), quality.of(loaded, names_of(loaded))
+    analyses = [analyze(model, sizes=sizes) for model in loaded]
     with out.bar("timing") as progress:
-        found = compare(loaded, plan, progress)
-    layers = _profiled(found, loaded, run, sizes) if measured.layers else {}
-    failed = [text for condition in conditions for text in condition.met_by(found)]
-    shown = [timing_table(found), tails_table(found), machine_table(found), compared_table(found)]
-    shown += [layers_table(layers)] if layers else []
-    told = {name: [asdict(part) for part in each.parts] for name, each in layers.items()}
-    out.result(found.to_json() | {"layers": told, "failed": failed}, *shown, *failed)
+        found = compare(analyses, measured.plan(run, sizes), progress, memory=measured.memory)
+    layers = _profiled(analyses, names, run) if told.layers else {}
+    failed = tuple(text for condition in conditions for text in condition.met_by(found))
+    report = Bench(found, layers, group_widths(analyses, names), known, failed)
+    write_report(report, told.report)
+    out.result(report.to_json(), verdict(report), *terminal_tables(report), *failed, *written(told.report))
     if failed:
         click.get_current_context().exit(1)
 
 
-def _profiled(
-    found: Comparison, models: Sequence[Model], run: Running, sizes: Mapping[str, int]
-) -> dict[str, Attribution]:
+def load_all(paths: Sequence[Path], sizes: Mapping[str, int], report: Path | None) -> list[Model]:
+    """The models, once it is sure that the report can be written.
+
+    Raises:
+        ModelError: a model cannot be read.
+        OutputError: the report cannot be written, or would take the place of a model.
+        UsageError: a size is for a dimension that a model does not have, or the report's format is not known.
+    """
+    if report is not None:
+        report_format(report)
+    loaded = [api.load(path) for path in paths]
+    check_outputs([report], [file for path in paths for file in model_files(path)])
+    for model in loaded:
+        refuse_unknown_sizes(model, sizes)
+    return loaded
+
+
+def write_report(report: AnyReport, path: Path | None) -> None:
+    """Write a report, if it is wanted.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if path is not None:
+        write_text(path, render(report, path))
+
+
+def written(path: Path | None) -> list[str]:
+    """What was written, in words."""
+    return [] if path is None else [f"Written: {path}"]
+
+
+def _profiled(analyses: Sequence[Analysis], names: Sequence[str], run: Running) -> dict[str, Attribution]:
     """Where the time of every model goes, by its name."""
-    names = [timing.name for timing in found.models]
-    analyses = [analyze(model, sizes=sizes) for model in models]
     return {name: attribute(analysis, run.threads) for name, analysis in zip(names, analyses, strict=True)}

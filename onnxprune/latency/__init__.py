@@ -2,7 +2,7 @@
 
 from onnxprune.latency.attribution import Attribution, GroupTime, Part, attribute
 from onnxprune.latency.condition import Condition, parse_condition
-from onnxprune.latency.paired import compare
+from onnxprune.latency.paired import compare, names_of
 from onnxprune.latency.results import Comparison, Input, Timing, read_comparison
 from onnxprune.latency.runtimes import RUNTIMES, Setting
 from onnxprune.latency.statistic import Interval
@@ -22,6 +22,7 @@ __all__ = [
     "Timing",
     "attribute",
     "compare",
+    "names_of",
     "parse_condition",
     "read_comparison",
 ]

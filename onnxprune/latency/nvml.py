@@ -1,7 +1,7 @@
 """What NVIDIA's management library tells of a GPU while models run: clocks, power, heat, throttling, who else is there.
 
-It comes with the driver; its Python binding is `nvidia-ml-py` (module `pynvml`). What a GPU or a virtual machine does not
-tell stays None.
+It comes with the driver; its Python binding is `nvidia-ml-py` (module `pynvml`). What a GPU, or a virtual machine, does
+not tell stays None.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
-
-T = TypeVar("T")
+from typing import Any, NamedTuple
 
 SLOWED = {
     "nvmlClocksEventReasonSwPowerCap": "power cap",
@@ -50,22 +48,23 @@ class Gpu:
 
     def look(self) -> None:
         """See how it is now."""
-        n, power = self._nvml, self._ask(lambda h: self._nvml.nvmlDeviceGetPowerUsage(h))
-        clock, memory = (
-            self._ask(lambda h, kind=kind: n.nvmlDeviceGetClockInfo(h, kind))
-            for kind in (n.NVML_CLOCK_SM, n.NVML_CLOCK_MEM)
+        n, power = self._nvml, self._ask(self._nvml.nvmlDeviceGetPowerUsage)
+        look = Look(
+            self._ask(n.nvmlDeviceGetClockInfo, n.NVML_CLOCK_SM),
+            self._ask(n.nvmlDeviceGetClockInfo, n.NVML_CLOCK_MEM),
+            None if power is None else power / 1e3,
+            self._ask(n.nvmlDeviceGetTemperature, n.NVML_TEMPERATURE_GPU),
+            self._ask(n.nvmlDeviceGetCurrentClocksEventReasons),
         )
-        heat = self._ask(lambda h: n.nvmlDeviceGetTemperature(h, n.NVML_TEMPERATURE_GPU))
-        reasons = self._ask(lambda h: n.nvmlDeviceGetCurrentClocksEventReasons(h))
-        self._looks.append(Look(clock, memory, None if power is None else power / 1e3, heat, reasons))
+        self._looks.append(look)
 
     def found(self) -> dict[str, Any]:
         """Facts by name, over all looks."""
-        limit = self._ask(lambda h: self._nvml.nvmlDeviceGetEnforcedPowerLimit(h))
+        limit = self._ask(self._nvml.nvmlDeviceGetEnforcedPowerLimit)
         return {
-            "name": self._ask(lambda h: self._nvml.nvmlDeviceGetName(h)),
-            "id": self._ask(lambda h: self._nvml.nvmlDeviceGetUUID(h)),
-            "driver": self._ask(lambda h: self._nvml.nvmlSystemGetDriverVersion()),
+            "name": self._ask(self._nvml.nvmlDeviceGetName),
+            "id": self._ask(self._nvml.nvmlDeviceGetUUID),
+            "driver": self._driver(),
             "clocks": self._clock_state(),
             "clock_mhz": self._ends("clock"),
             "memory_clock_mhz": self._ends("memory_clock"),
@@ -80,11 +79,14 @@ class Gpu:
         """Leave the library."""
         self._nvml.nvmlShutdown()
 
-    def _ask(self, question: Callable[[Any], T]) -> T | None:
+    def _ask(self, question: Callable[..., Any], *about: Any) -> Any:
         try:
-            return question(self._handle)
+            return question(self._handle, *about)
         except self._nvml.NVMLError:  # not supported here, or not permitted
             return None
+
+    def _driver(self) -> str | None:
+        return self._ask(lambda handle: self._nvml.nvmlSystemGetDriverVersion())  # no question about one GPU
 
     def _ends(self, name: str) -> list[float] | None:
         values = [value for look in self._looks if (value := getattr(look, name)) is not None]
@@ -113,8 +115,8 @@ class Gpu:
     def _others(self) -> int | None:
         """How many other processes use it."""
         lists = [
-            self._ask(lambda h: self._nvml.nvmlDeviceGetComputeRunningProcesses(h)),
-            self._ask(lambda h: self._nvml.nvmlDeviceGetGraphicsRunningProcesses(h)),
+            self._ask(self._nvml.nvmlDeviceGetComputeRunningProcesses),
+            self._ask(self._nvml.nvmlDeviceGetGraphicsRunningProcesses),
         ]
         if all(found is None for found in lists):
             return None

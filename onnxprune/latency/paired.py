@@ -19,6 +19,7 @@ from onnxprune.execution import Feeds, Outputs, relative_difference
 from onnxprune.graph import Graph, Model
 from onnxprune.latency.disk import digests, disk_bytes
 from onnxprune.latency.machine import Watch
+from onnxprune.latency.memory import peak_memory
 from onnxprune.latency.nvml import open_gpu
 from onnxprune.latency.ready import described, feeds_for, pinned
 from onnxprune.latency.results import PERCENTILES, Comparison, Input, Timing
@@ -42,7 +43,11 @@ DIGITS = 9
 
 
 def compare(
-    models: Sequence[Model | Analysis], plan: Plan | None = None, progress: Progress | None = None
+    models: Sequence[Model | Analysis],
+    plan: Plan | None = None,
+    progress: Progress | None = None,
+    *,
+    memory: bool = False,
 ) -> Comparison:
     """Time models side by side.
 
@@ -51,6 +56,7 @@ def compare(
             are not analyzed again.
         plan: how to measure.
         progress: is told the share that is done, from 0 to 1.
+        memory: also measure what each takes, where its device does not tell, in a process of its own.
 
     Raises:
         UsageError: fewer than two models, their inputs differ, or the runtime cannot be used.
@@ -68,6 +74,7 @@ def compare(
     prepared = [engine.prepare(model, feeds, plan.setting) for model in (*files, files[0])]
     outputs = [p.outputs() for p in prepared[:-1]]
     apart = [p.apart() for p in prepared[:-1]]
+    taken = [_memory(m, p, plan, feeds) if memory else p.facts.memory for m, p in zip(files, prepared, strict=False)]
     on_gpu = _on_gpu(engine)
     with Watch(open_gpu(plan.setting.device) if on_gpu else None) as watch:
         times, warm_up, stopped = measure([p.run for p in prepared], plan, progress or (lambda share: None))
@@ -80,6 +87,7 @@ def compare(
             **_told(prepared[k], engine),
             difference=_difference(outputs[0], outputs[k]),
             apart=apart[k],
+            memory=taken[k],
         )
         for k, (analysis, name) in enumerate(zip(analyses, names_of(files), strict=True))
     )
@@ -98,6 +106,12 @@ def compare(
         again=_kept(times[:, -1]),
         **_asked(plan, feeds, on_gpu),
     )
+
+
+def _memory(model: Model, prepared: Prepared, plan: Plan, feeds: Feeds) -> int | None:
+    """Most bytes that a model takes."""
+    told = prepared.facts.memory
+    return peak_memory(model, plan.runtime, feeds, plan.setting) if told is None else told
 
 
 def _asked(plan: Plan, feeds: Feeds, on_gpu: bool) -> dict[str, Any]:
@@ -212,6 +226,5 @@ def _told(prepared: Prepared, engine: Runtime) -> dict[str, Any]:
         "placement": dict(facts.placement),
         "fallback": elsewhere if facts.placement else None,
         "nodes": dict(facts.nodes),
-        "memory": facts.memory,
         "cache": facts.cache,
     }

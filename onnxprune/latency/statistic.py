@@ -1,8 +1,8 @@
 """Quantiles and how far they can be trusted.
 
-The bootstrap is used for medians alone. Its resamples hold no value beyond the largest that was seen, and repeat the few
-that make up a tail: intervals of p99 from it miss far more often than they say, and that of the longest run is no
-interval at all. Tails get order statistics instead, and of the longest run it is told which share of all runs it covers.
+The bootstrap is used for medians alone. Its resamples hold no value beyond the largest that was seen, and repeat the
+few that make up a tail: intervals of p99 from it miss far more often than they say, and that of the longest run is no
+interval at all. Tails get order statistics instead; of the longest run it is told which share of all runs it covers.
 """
 
 from __future__ import annotations
