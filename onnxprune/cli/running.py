@@ -34,7 +34,9 @@ class Axis(NamedTuple):
         return replace(plan, sizes={**plan.sizes, **dict.fromkeys(self.names, value)})
 
 
-KINDS: Mapping[str, click.ParamType] = {"precision": click.Choice(PRECISIONS), "threads": click.IntRange(min=0)}
+SIZE: click.ParamType = click.IntRange(min=1)
+NUMBER: click.ParamType = click.IntRange(min=0)
+KINDS: Mapping[str, click.ParamType] = {"precision": click.Choice(PRECISIONS), "threads": NUMBER}
 
 
 class Sweep(click.ParamType):
@@ -50,7 +52,7 @@ class Sweep(click.ParamType):
             self.fail(f"{value!r} is not of the form NAME=VALUE,VALUE,... with values that differ.", param, ctx)
         if len(names) > 1 and any(name in KINDS for name in names):
             self.fail(f"{value!r}: only sizes change together.", param, ctx)
-        kind = KINDS.get(names[0], click.IntRange(min=1))
+        kind = KINDS.get(names[0], SIZE)
         return Axis(names, tuple(kind.convert(each, param, ctx) for each in values))
 
 
@@ -61,7 +63,7 @@ class Shape(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """The sizes."""
-        return tuple(click.IntRange(min=1).convert(each, param, ctx) for each in str(value).split("x"))
+        return tuple(SIZE.convert(each, param, ctx) for each in str(value).split("x"))
 
 
 class Sizes(click.ParamType):
@@ -71,7 +73,7 @@ class Sizes(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Range:
         """The range."""
-        ends = [click.IntRange(min=1).convert(each, param, ctx) for each in str(value).split(":")]
+        ends = [SIZE.convert(each, param, ctx) for each in str(value).split(":")]
         if len(ends) != 3:
             self.fail(f"{value!r} is not of the form MIN:OPT:MAX.", param, ctx)
         return Range(*ends)
@@ -89,7 +91,7 @@ class Cpus(click.ParamType):
         found: set[int] = set()
         for each in str(value).split(","):
             low, _, high = each.partition("-")
-            first, last = (click.IntRange(min=0).convert(end, param, ctx) for end in (low, high or low))
+            first, last = (NUMBER.convert(end, param, ctx) for end in (low, high or low))
             found.update(range(first, last + 1))
         return tuple(sorted(found))
 
@@ -178,7 +180,7 @@ run = options.bundled(
         type=click.Choice(list(RUNTIMES)),
         multiple=True,
         default=("cpu",),
-        help="cpu, cuda, ort-tensorrt: onnxruntime's. tensorrt: without it. torch: eager, or compiled. May be repeated.",
+        help="cpu, cuda, ort-tensorrt: onnxruntime's. tensorrt: TensorRT by itself. May be repeated.",
     ),
     running("--threads", type=click.IntRange(min=0), default=0, metavar="N", help="On the CPU (0: the default)."),
     running("--cpus", type=Cpus(), default=(), metavar="LIST", help="Use these processors only: 0,2 or 0-3."),
@@ -186,7 +188,7 @@ run = options.bundled(
     running("--precision", type=click.Choice(PRECISIONS), default="fp32", help="Where it can be chosen."),
     running("--tf32", is_flag=True, help="Let a GPU multiply single precision in TF32."),
     running("--nhwc", is_flag=True, help="Let a GPU compute convolutions with channels last."),
-    running("--cudnn-search", type=click.Choice(SEARCHES), default=SEARCHES[0], help="How cuDNN's convolutions are found."),
+    running("--cudnn-search", type=click.Choice(SEARCHES), default=SEARCHES[0], help="How cuDNN finds convolutions."),
     running("--cuda-graph", is_flag=True, help="Replay a recorded CUDA graph."),
     running("--binding/--no-binding", default=True, help="Keep inputs and outputs on the GPU."),
     running("--fallback", is_flag=True, help="Let nodes that the runtime lacks run elsewhere; else that is an error."),

@@ -65,7 +65,7 @@ def compare(
     plan = plan or Plan()
     if plan.cpus:
         with pinned(plan.cpus):
-            return compare(models, replace(plan, cpus=()), progress)
+            return compare(models, replace(plan, cpus=()), progress, memory=memory)
     if len(models) < 2:
         raise UsageError(f"expected two or more models to compare, got {len(models)}", "name another one")
     files = [each.original if isinstance(each, Analysis) else each for each in models]

@@ -2,7 +2,6 @@
 
 import ctypes
 import importlib.metadata
-
 from pathlib import Path
 
 import numpy as np
