@@ -96,7 +96,7 @@ def test_openvino_that_is_not_installed_is_told(monkeypatch, model, feeds):
 
 @pytest.mark.skipif("openvino" not in HERE, reason="openvino is not installed")
 def test_openvino_refuses_precisions_that_it_does_not_know(model, feeds):
-    with pytest.raises(UsageError, match="precision 'fp8'"):
+    with pytest.raises(UsageError, match="does not know the precision 'fp8'"):
         runtime("openvino").prepare(model, feeds, Setting(precision="fp8"))
 
 

@@ -11,10 +11,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from onnxprune.environment import describe
-from onnxprune.errors import OnnxPruneError, UsageError
+from onnxprune.errors import OnnxPruneError
 from onnxprune.execution import Feeds, Outputs, runnable
 from onnxprune.graph import Model
-from onnxprune.latency.runtimes.base import Apart, Facts, Missing, Setting, does_not_run, refuse_foreign
+from onnxprune.latency.runtimes.base import (
+    Apart,
+    Facts,
+    Missing,
+    Setting,
+    does_not_run,
+    refuse_foreign,
+    refuse_precision,
+)
 
 PRECISIONS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 """It would take bfloat16 by itself where the CPU has it, and time another model than was asked about."""
@@ -45,12 +53,9 @@ class OpenVino:
             ModelError: it cannot run the model.
         """
         refuse_foreign(self.name, setting, ("threads", "precision"))
+        refuse_precision(self.name, setting, PRECISIONS)
         if missing := self.missing():
             raise missing.error(self.name)
-        if setting.precision not in PRECISIONS:
-            raise UsageError(
-                f"runtime {self.name!r}: precision {setting.precision!r}", f"choose from: {', '.join(PRECISIONS)}"
-            )
         import openvino
 
         start = time.perf_counter()

@@ -15,7 +15,15 @@ from onnxprune.environment import check_runtime, describe
 from onnxprune.errors import ModelError, OnnxPruneError, UsageError
 from onnxprune.execution import Feeds, Outputs, runnable
 from onnxprune.graph import Model
-from onnxprune.latency.runtimes.base import Apart, Facts, Missing, Setting, does_not_run, refuse_foreign
+from onnxprune.latency.runtimes.base import (
+    Apart,
+    Facts,
+    Missing,
+    Setting,
+    does_not_run,
+    refuse_foreign,
+    refuse_precision,
+)
 from onnxprune.latency.runtimes.binding import bound
 from onnxprune.latency.runtimes.cuda import Gpu, MemoryWatch, Stream
 from onnxprune.latency.runtimes.events import timed_apart
@@ -96,9 +104,7 @@ class Provider:
 
     def _check(self, setting: Setting) -> None:
         refuse_foreign(self.name, setting, (*self.takes, *ALWAYS))
-        if setting.precision not in self.precisions:
-            fix = f"choose from: {', '.join(self.precisions)}; or export the model in this precision"
-            raise UsageError(f"runtime {self.name!r} does not know the precision {setting.precision!r}", fix)
+        refuse_precision(self.name, setting, self.precisions)
         if setting.graph and not setting.binding:
             raise UsageError("a CUDA graph reads its inputs where they were recorded", "leave --no-binding out")
         if missing := self.missing():
