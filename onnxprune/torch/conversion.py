@@ -93,10 +93,10 @@ def convert(model: Model) -> GraphModule:
 
 def _without_zeros(proto: onnx.ModelProto) -> None:
     """Take `allowzero` off Reshapes whose constant shape has no zero: there it means nothing, and is not converted."""
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer if tensor.dims}
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     for node in (node for node in proto.graph.node if node.op_type == "Reshape"):
         shape = constants.get(node.input[1])
-        if shape is not None and 0 not in shape:
+        if shape is not None and 0 not in numpy_helper.to_array(shape):
             kept = [attribute for attribute in node.attribute if attribute.name != "allowzero"]
             del node.attribute[:]
             node.attribute.extend(kept)

@@ -14,6 +14,7 @@ from onnxprune.latency import RUNTIMES, Setting
 from onnxprune.latency.runtimes import runtime, sessions
 from onnxprune.latency.runtimes.base import Facts, Missing
 from onnxprune.latency.runtimes.cuda import no_gpu
+from onnxprune.latency.runtimes.files import digest
 from onnxprune.latency.runtimes.ort_cuda import ORT_CUDA, cuda_options
 from onnxprune.latency.runtimes.ort_tensorrt import tensorrt_options
 
@@ -156,8 +157,8 @@ def test_a_precision_that_a_runtime_has_not_is_refused(model, feeds):
 
 
 def test_engines_of_two_models_lie_apart():
-    one, other = (sessions._digest(content) for content in (b"dense", b"pruned"))
-    assert one != other and one == sessions._digest(b"dense")
+    one, other = (digest(content) for content in (b"dense", b"pruned"))
+    assert one != other and one == digest(b"dense")
 
 
 def test_what_is_missing_is_an_error_with_a_fix():

@@ -9,11 +9,13 @@ from onnxprune.latency.runtimes.openvino import OPENVINO
 from onnxprune.latency.runtimes.ort_cpu import ORT_CPU
 from onnxprune.latency.runtimes.ort_cuda import ORT_CUDA
 from onnxprune.latency.runtimes.ort_tensorrt import ORT_TENSORRT
+from onnxprune.latency.runtimes.tensorrt import TENSORRT
 
 HOME = "onnxprune.torch.runtime"
 TORCH = Elsewhere("torch", HOME, "EAGER", "torch", "torch-runtime")
 TORCH_COMPILE = Elsewhere("torch-compile", HOME, "COMPILED", "torch", "torch-runtime")
-RUNTIMES: dict[str, Runtime] = {r.name: r for r in (ORT_CPU, ORT_CUDA, ORT_TENSORRT, OPENVINO, TORCH, TORCH_COMPILE)}
+ALL: tuple[Runtime, ...] = (ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT, OPENVINO, TORCH, TORCH_COMPILE)
+RUNTIMES: dict[str, Runtime] = {each.name: each for each in ALL}
 
 
 def runtime(name: str) -> Runtime:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -27,6 +26,7 @@ from onnxprune.latency.runtimes.base import (
 from onnxprune.latency.runtimes.binding import bound
 from onnxprune.latency.runtimes.cuda import Gpu, MemoryWatch, Stream
 from onnxprune.latency.runtimes.events import timed_apart
+from onnxprune.latency.runtimes.files import digest
 from onnxprune.latency.runtimes.profiles import Profile, profiles
 from onnxprune.latency.runtimes.versions import gpu_versions
 
@@ -114,7 +114,7 @@ class Provider:
         stream = gpu.stream() if gpu else None
         start = time.perf_counter()
         with _told(model), runnable(model) as source:
-            folder = setting.cache and setting.cache / _digest(source)
+            folder = setting.cache and setting.cache / digest(source)
             cache = cache_state(folder)
             shapes = self.shapes(profiles(model, feeds, setting.ranges))
             options = {**self.options(replace(setting, cache=folder)), **shapes}
@@ -241,14 +241,6 @@ def cache_state(folder: Path | None) -> str:
     if folder is None:
         return "none"
     return "warm" if any(folder.glob("*.engine")) else "cold"
-
-
-def _digest(source: str | bytes) -> str:
-    """A hash of a model that is given as a path or as its content."""
-    found = hashlib.sha256()
-    for file in [source] if isinstance(source, bytes) else sorted(Path(source).parent.iterdir()):
-        found.update(file if isinstance(file, bytes) else file.read_bytes())
-    return found.hexdigest()[:16]
 
 
 def placement(session: Any) -> dict[str, int]:
