@@ -6,6 +6,8 @@ import time
 from importlib import import_module, metadata
 from typing import Any
 
+import numpy as np
+
 from onnxprune.errors import ModelError
 from onnxprune.execution import Feeds, Outputs
 from onnxprune.graph import Model
