@@ -14,16 +14,22 @@ from onnxprune.cli import options
 from onnxprune.cli.application import Verb
 from onnxprune.cli.output import Output
 from onnxprune.cli.quality import Quality, quality
+from onnxprune.cli.running import Running, run
+from onnxprune.cli.timed import timed
 from onnxprune.cli.work import refuse_unknown_sizes
 from onnxprune.errors import UsageError
 from onnxprune.graph import Model
-from onnxprune.latency import RUNTIMES, Attribution, Plan, Setting, attribute, compare, names_of, parse_condition
+from onnxprune.latency import Attribution, Plan, attribute, names_of, parse_condition
 from onnxprune.latency.disk import model_files
+from onnxprune.latency.sweep import Part
 from onnxprune.report import Bench, check_outputs, group_widths, render, report_format, write_text
 from onnxprune.report.bench import terminal_tables, verdict
+from onnxprune.report.cells import Table
 from onnxprune.report.formats import AnyReport
+from onnxprune.report.sweep import Swept, sweep_tables
+from onnxprune.report.sweep import verdict as sweep_verdict
 
-measuring, running = options.under("How to measure"), options.under("Where to run")
+measuring = options.under("How to measure")
 
 
 @dataclass(frozen=True)
@@ -36,10 +42,9 @@ class Measuring:
     seed: int
     memory: bool
 
-    def plan(self, run: Running, sizes: Mapping[str, int]) -> Plan:
+    def plan(self, sizes: Mapping[str, int]) -> Plan:
         """The library's form."""
-        how = {"seconds": self.seconds, "rounds": self.runs, "tolerance": self.tolerance, "seed": self.seed}
-        return Plan(runtime=run.runtime, setting=run.setting, sizes=sizes, **how)  # type: ignore[arg-type]
+        return Plan(seconds=self.seconds, rounds=self.runs, tolerance=self.tolerance, seed=self.seed, sizes=sizes)
 
 
 @dataclass(frozen=True)
@@ -49,29 +54,6 @@ class Telling:
     layers: bool
     fail_if: tuple[str, ...]
     report: Path | None
-
-
-@dataclass(frozen=True)
-class Running:
-    """Where to run."""
-
-    runtime: str
-    threads: int
-    device: int
-    precision: str
-    tf32: bool
-    nhwc: bool
-    cuda_graph: bool
-    binding: bool
-    fallback: bool
-    cache: Path | None
-
-    @property
-    def setting(self) -> Setting:
-        """The library's form."""
-        gpu = {"tf32": self.tf32, "nhwc": self.nhwc, "graph": self.cuda_graph, "binding": self.binding}
-        how = {"precision": self.precision, "cache": self.cache, "fallback": self.fallback}
-        return Setting(threads=self.threads, device=self.device, **gpu, **how)  # type: ignore[arg-type]
 
 
 measured = options.bundled(
@@ -109,20 +91,6 @@ told = options.bundled(
     ),
     report_file,
 )
-run = options.bundled(
-    "run",
-    Running,
-    running("--runtime", type=click.Choice(list(RUNTIMES)), default="cpu", help="cpu, cuda: onnxruntime's."),
-    running("--threads", type=click.IntRange(min=0), default=0, metavar="N", help="On the CPU (0: the default)."),
-    running("--device", type=click.IntRange(min=0), default=0, metavar="N", help="Number of the GPU."),
-    running("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", help="Where it can be chosen."),
-    running("--tf32", is_flag=True, help="Let a GPU multiply single precision in TF32."),
-    running("--nhwc", is_flag=True, help="Let a GPU compute convolutions with channels last."),
-    running("--cuda-graph", is_flag=True, help="Replay a recorded CUDA graph."),
-    running("--binding/--no-binding", default=True, help="Keep inputs and outputs on the GPU."),
-    running("--fallback", is_flag=True, help="Let nodes that the runtime lacks run elsewhere; else that is an error."),
-    running("--cache", type=options.FILE, metavar="FOLDER", help="For TensorRT's engines and timings."),
-)
 
 
 @click.command(cls=Verb)
@@ -154,23 +122,40 @@ def bench(
     Examples:
       onnxprune bench model.onnx small.onnx
       onnxprune bench model.onnx small.onnx --layers --report report.html
+      onnxprune bench model.onnx small.onnx --runtime cpu --runtime openvino --sweep batch=1,8
       onnxprune bench model.onnx small.onnx --threads 1 --seconds 30 --size batch=8 --fail-if 'p99 > 50ms'
     """
-    if told.layers and run.runtime != "cpu":
-        raise UsageError("--layers profiles onnxruntime on the CPU", "leave it out, or take --runtime cpu")
+    if told.layers and run.runtime != ("cpu",):
+        raise UsageError("--layers profiles onnxruntime on the CPU", "leave it out, or take --runtime cpu alone")
     conditions = [parse_condition(text) for text in told.fail_if]
     loaded = load_all(models, sizes, told.report)
+    plans = run.plans(loaded[0], measured.plan(sizes))
     names, known = names_of(loaded), quality.of(loaded, names_of(loaded))
-    analyses = [analyze(model, sizes=sizes) for model in loaded]
-    with out.bar("timing") as progress:
-        found = compare(analyses, measured.plan(run, sizes), progress, memory=measured.memory)
-    layers = _profiled(analyses, names, run) if told.layers else {}
-    failed = tuple(text for condition in conditions for text in condition.met_by(found))
-    report = Bench(found, layers, group_widths(analyses, names), known, failed)
-    write_report(report, told.report)
-    out.result(report.to_json(), verdict(report), *terminal_tables(report), *failed, *written(told.report))
-    if failed:
-        click.get_current_context().exit(1)
+    parts = timed(loaded, plans, measured.memory, out)
+    reports = {}
+    for part, found in ((part, part.found) for part in parts):
+        if found is None:
+            continue
+        analyses = [analyze(model, sizes=part.plan.sizes) for model in loaded]
+        layers = _profiled(analyses, names, part.plan.setting.threads) if told.layers else {}
+        failed = tuple(text for condition in conditions for text in condition.met_by(found))
+        reports[part.name] = Bench(found, layers, group_widths(analyses, names), known, failed)
+    _tell(parts, reports, told.report, out)
+
+
+def _tell(parts: Sequence[Part], reports: Mapping[str, Bench], path: Path | None, out: Output) -> None:
+    """Print and write what came out; exit with 2 if a part failed, with 1 if a condition did not hold."""
+    swept = Swept(tuple(parts), reports)
+    report = next(iter(reports.values())) if len(parts) == 1 else swept
+    write_report(report, path)
+    if isinstance(report, Bench):
+        shown: list[Table | str] = [verdict(report), *terminal_tables(report)]
+    else:
+        shown = [sweep_verdict(swept), *sweep_tables(swept)]
+    failed = [text for each in reports.values() for text in each.failed]
+    out.result(report.to_json(), *shown, *failed, *written(path))
+    if swept.failed or failed:
+        click.get_current_context().exit(2 if swept.failed else 1)
 
 
 def load_all(paths: Sequence[Path], sizes: Mapping[str, int], report: Path | None) -> list[Model]:
@@ -205,6 +190,6 @@ def written(path: Path | None) -> list[str]:
     return [] if path is None else [f"Written: {path}"]
 
 
-def _profiled(analyses: Sequence[Analysis], names: Sequence[str], run: Running) -> dict[str, Attribution]:
+def _profiled(analyses: Sequence[Analysis], names: Sequence[str], threads: int) -> dict[str, Attribution]:
     """Where the time of every model goes, by its name."""
-    return {name: attribute(analysis, run.threads) for name, analysis in zip(names, analyses, strict=True)}
+    return {name: attribute(analysis, threads) for name, analysis in zip(names, analyses, strict=True)}

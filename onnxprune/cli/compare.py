@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from onnxprune.analysis import analyze
 from onnxprune.cli import options
 from onnxprune.cli.application import Verb
-from onnxprune.cli.bench import Measuring, Running, load_all, measured, report_file, run, write_report, written
+from onnxprune.cli.bench import Measuring, load_all, measured, report_file, write_report, written
 from onnxprune.cli.output import Output
 from onnxprune.cli.quality import Quality, quality
+from onnxprune.cli.running import Running, run
+from onnxprune.cli.timed import timed
 from onnxprune.errors import UsageError
 from onnxprune.latency import Comparison, names_of, read_comparison
-from onnxprune.latency import compare as timed
 from onnxprune.report import Choice, check_outputs, choose, report_format
 from onnxprune.report.choice import choice_table, verdict
 
@@ -87,8 +87,11 @@ def _measured(
     """The choice from a measurement that is made now."""
     measured, run, sizes = how
     loaded = load_all(files, sizes, report)
+    plans = run.plans(loaded[0], measured.plan(sizes))
+    if len(plans) > 1:
+        raise UsageError(
+            f"expected one runtime and no sweep, got {len(plans)} plans", "`onnxprune bench` takes several"
+        )
     known = quality.of(loaded, names_of(loaded))
-    analyses = [analyze(model, sizes=sizes) for model in loaded]
-    with out.bar("timing") as progress:
-        found = timed(analyses, measured.plan(run, sizes), progress, memory=measured.memory)
-    return choose([found], known)
+    parts = timed(loaded, plans, measured.memory, out)
+    return choose([part.found for part in parts if part.found is not None], known)

@@ -6,6 +6,8 @@ from onnxprune.latency.paired import compare, names_of
 from onnxprune.latency.results import Comparison, Input, Timing, read_comparison
 from onnxprune.latency.runtimes import RUNTIMES, Setting
 from onnxprune.latency.statistic import Interval
+from onnxprune.latency.sweep import Part as SweepPart
+from onnxprune.latency.sweep import sweep
 from onnxprune.latency.turns import Plan
 
 __all__ = [
@@ -19,10 +21,12 @@ __all__ = [
     "Part",
     "Plan",
     "Setting",
+    "SweepPart",
     "Timing",
     "attribute",
     "compare",
     "names_of",
     "parse_condition",
     "read_comparison",
+    "sweep",
 ]

@@ -50,7 +50,7 @@ def run_alone(work: Callable[..., T], *args: Any, progress: Callable[[float], No
     with tempfile.TemporaryDirectory() as folder:
         errors = Path(folder) / "stderr"
         packed = [_packed(each) for each in args]
-        child = context.Process(target=_child, args=(theirs, errors, work, packed, progress is not None), daemon=True)
+        child = context.Process(target=_child, args=(theirs, errors, work, packed, progress is not None))
         child.start()
         theirs.close()
         try:

@@ -6,6 +6,7 @@ The first model takes part twice: what it differs from itself by is the floor be
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import numpy as np
 from onnxprune.analysis import Analysis, analyze
 from onnxprune.environment import own_version
 from onnxprune.errors import UsageError
-from onnxprune.execution import Feeds, Outputs, random_inputs, relative_difference
+from onnxprune.execution import Feeds, Outputs, relative_difference
 from onnxprune.graph import Graph, Model
 from onnxprune.latency.disk import digests, disk_bytes
 from onnxprune.latency.machine import Watch
 from onnxprune.latency.memory import peak_memory
 from onnxprune.latency.nvml import open_gpu
+from onnxprune.latency.ready import described, feeds_for, pinned
 from onnxprune.latency.results import PERCENTILES, Comparison, Input, Timing
 from onnxprune.latency.runtimes import Prepared, Runtime, runtime
 from onnxprune.latency.runtimes.sessions import Provider
@@ -61,11 +63,14 @@ def compare(
         ModelError: a model does not run, or not on the device that was asked for.
     """
     plan = plan or Plan()
+    if plan.cpus:
+        with pinned(plan.cpus):
+            return compare(models, replace(plan, cpus=()), progress, memory=memory)
     if len(models) < 2:
         raise UsageError(f"expected two or more models to compare, got {len(models)}", "name another one")
     files = [each.original if isinstance(each, Analysis) else each for each in models]
     _check_inputs(files)
-    engine, feeds = runtime(plan.runtime), random_inputs(files[0], plan.seed, plan.sizes)
+    engine, feeds = runtime(plan.runtime), feeds_for(files[0], plan)
     prepared = [engine.prepare(model, feeds, plan.setting) for model in (*files, files[0])]
     outputs = [p.outputs() for p in prepared[:-1]]
     apart = [p.apart() for p in prepared[:-1]]
@@ -120,7 +125,7 @@ def _asked(plan: Plan, feeds: Feeds, on_gpu: bool) -> dict[str, Any]:
         "seed": plan.seed,
         "sizes": dict(plan.sizes),
         "inputs": tuple(Input(name, array.shape, str(array.dtype)) for name, array in feeds.items()),
-        "data": "random: floats of a standard normal distribution, integers from 1 to 7, true",
+        "data": described(plan),
         "warm_up_rule": warm_up_rule(plan),
         "stop_rule": stop_rule(plan),
     }

@@ -14,12 +14,18 @@ from onnxprune.report.files import document
 from onnxprune.report.html import page
 from onnxprune.report.markdown import markdown
 from onnxprune.report.sheet import Sheet
+from onnxprune.report.sweep import Swept, sweep_sheet
 from onnxprune.report.tables import pruning_sheet
 
-AnyReport = Report | Bench | Choice
+AnyReport = Report | Bench | Choice | Swept
 Render = Callable[[AnyReport], str]
 
-SHEETS: dict[type, Callable[[Any], Sheet]] = {Report: pruning_sheet, Bench: bench_sheet, Choice: choice_sheet}
+SHEETS: dict[type, Callable[[Any], Sheet]] = {
+    Report: pruning_sheet,
+    Bench: bench_sheet,
+    Choice: choice_sheet,
+    Swept: sweep_sheet,
+}
 FORMATS: dict[str, Render] = {
     ".html": lambda report: page(sheet(report)),
     ".json": lambda report: document(report.to_json()),

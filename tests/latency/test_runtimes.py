@@ -2,7 +2,6 @@
 
 import ctypes
 import importlib.metadata
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ from onnxprune.execution import random_inputs, relative_difference, run
 from onnxprune.latency import RUNTIMES, Setting
 from onnxprune.latency.runtimes import runtime, sessions
 from onnxprune.latency.runtimes.base import Facts, Missing
-from onnxprune.latency.runtimes.ort_cuda import ORT_CUDA, cuda_options, no_gpu
+from onnxprune.latency.runtimes.cuda import no_gpu
+from onnxprune.latency.runtimes.ort_cuda import ORT_CUDA, cuda_options
 from onnxprune.latency.runtimes.ort_tensorrt import tensorrt_options
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo" / "resnet11_cifar10.onnx"
@@ -105,7 +105,6 @@ def test_a_provider_that_did_not_start_is_no_success(monkeypatch, model, feeds):
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(sys.modules["onnxprune.latency.runtimes.ort_cuda"], "no_gpu", lambda: None)
     cuda = sessions.Provider("cuda", "CUDAExecutionProvider", options=cuda_options, wheel="w")
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(UsageError, match="did not start"):
         cuda.prepare(model, feeds, Setting())
@@ -120,7 +119,7 @@ def test_nodes_left_to_others_are_an_error_unless_allowed(model):
 
 
 def test_settings_reach_the_providers(tmp_path):
-    options = cuda_options(Setting(device=1, tf32=True, nhwc=True, search=False, graph=True))
+    options = cuda_options(Setting(device=1, tf32=True, nhwc=True, search="heuristic", graph=True))
     assert options == {
         "device_id": "1",
         "use_tf32": "1",

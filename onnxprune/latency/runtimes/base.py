@@ -11,6 +11,22 @@ from onnxprune.errors import ModelError, UsageError, first_line
 from onnxprune.execution import Feeds, Outputs
 from onnxprune.graph import Model
 
+SEARCHES = ("exhaustive", "heuristic", "default")
+"""How cuDNN chooses its convolutions: it tries all, goes by rules, or takes the first."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The sizes of a symbolic dimension that an engine is built for, and the one that it is tuned for."""
+
+    low: int
+    best: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.low <= self.best <= self.high:
+            raise UsageError(f"the range {self.low}:{self.best}:{self.high} does not rise", "for example 1:8:64")
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -21,11 +37,12 @@ class Setting:
         device: number of the GPU.
         tf32: let a GPU multiply single precision in TF32.
         nhwc: let a GPU compute convolutions with channels last.
-        search: let cuDNN try all of its convolutions.
+        search: how cuDNN chooses its convolutions, one of `SEARCHES`.
         graph: replay a recorded CUDA graph instead of launching operators.
         binding: keep inputs and outputs on the device, so that copies are not timed.
         precision: of TensorRT's engine.
         cache: folder for engines and timings of TensorRT, or None.
+        ranges: sizes of symbolic dimensions that TensorRT's engines are built for, by name; else those that are run.
         fallback: let operators that a runtime lacks run on the CPU.
         profile: the beginning of the path of onnxruntime's profile, or None.
         optimized: where onnxruntime writes the graph that it runs, or None.
@@ -35,14 +52,19 @@ class Setting:
     device: int = 0
     tf32: bool = False
     nhwc: bool = False
-    search: bool = True
+    search: str = "exhaustive"
     graph: bool = False
     binding: bool = True
     precision: str = "fp32"
     cache: Path | None = None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     fallback: bool = False
     profile: Path | None = None
     optimized: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.search not in SEARCHES:
+            raise UsageError(f"cuDNN's search is {self.search!r}", f"choose from: {', '.join(SEARCHES)}")
 
 
 @dataclass(frozen=True)
@@ -108,11 +130,11 @@ def refuse_foreign(runtime: str, setting: Setting, takes: Collection[str]) -> No
     Raises:
         UsageError: something is set that it does not take.
     """
-    for each in fields(Setting):
-        if each.name not in takes and getattr(setting, each.name) != each.default:
+    plain = Setting()
+    for name in (each.name for each in fields(Setting)):
+        if name not in takes and (got := getattr(setting, name)) != getattr(plain, name):
             raise UsageError(
-                f"runtime {runtime!r} does not take {each.name} ({getattr(setting, each.name)!r})",
-                f"leave it out; it takes {', '.join(takes)}",
+                f"runtime {runtime!r} does not take {name} ({got!r})", f"leave it out; it takes {', '.join(takes)}"
             )
 
 
@@ -156,7 +178,14 @@ class Runtime(Protocol):
         """
 
 
+NO_MEMORY = ("out of memory", "bad_alloc", "failed to allocate", "not enough memory", "std::bad_array")
+"""How runtimes say that memory has run out, in small letters."""
+
+
 def does_not_run(model: Model, runtime: str, error: Exception) -> ModelError:
     """The error for a model that a runtime refuses."""
     what = f"{model.path or 'the model'} does not run in {runtime}: {first_line(error)}"
-    return ModelError(what, "give --size, or export again")
+    short = any(word in str(error).lower() for word in NO_MEMORY)
+    return ModelError(
+        what, "use a smaller batch, or a device with more memory" if short else "give --size, or export again"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,11 @@ from onnxprune.errors import ModelError, OnnxPruneError, UsageError
 from onnxprune.execution import Feeds, Outputs, runnable
 from onnxprune.graph import Model
 from onnxprune.latency.runtimes.base import Apart, Facts, Missing, Setting, does_not_run, refuse_foreign
+from onnxprune.latency.runtimes.binding import bound
+from onnxprune.latency.runtimes.cuda import Gpu, MemoryWatch, Stream
+from onnxprune.latency.runtimes.events import timed_apart
+from onnxprune.latency.runtimes.profiles import Profile, profiles
+from onnxprune.latency.runtimes.versions import gpu_versions
 
 CPU = "CPUExecutionProvider"
 ALWAYS = ("precision", "fallback", "profile", "optimized")
@@ -31,6 +36,7 @@ class Provider:
         provider: onnxruntime's name.
         helpers: providers that may take what it lacks, and are no fallback.
         options: of the provider, from a setting.
+        shapes: its options for the shapes that it is built for.
         takes: fields of a setting that mean something to it.
         precisions: that it knows.
         needs: why it cannot be used although onnxruntime has it, and with which wheel it can.
@@ -42,6 +48,7 @@ class Provider:
     provider: str
     helpers: Sequence[str] = ()
     options: Callable[[Setting], Mapping[str, Any]] = lambda setting: {}
+    shapes: Callable[[Mapping[str, Profile]], Mapping[str, Any]] = lambda profiles: {}
     takes: Sequence[str] = ("threads",)
     precisions: Sequence[str] = ("fp32",)
     needs: Callable[[], Missing | None] = lambda: None
@@ -78,32 +85,50 @@ class Provider:
             UsageError: the provider cannot be used here.
             ModelError: it cannot run the model, or leaves nodes to another provider.
         """
+        self._check(setting)
+        gpu = Gpu(setting.device) if self.on_gpu else None
+        with MemoryWatch(gpu) if gpu else nullcontext() as watch:
+            prepared, facts = self._built(model, feeds, setting, gpu)
+        found = session_versions(gpu)
+        prepared.facts = replace(facts, memory=watch.taken if watch else None, versions=found)
+        self._refuse_fallback(model, prepared.facts, setting)
+        return prepared
+
+    def _check(self, setting: Setting) -> None:
         refuse_foreign(self.name, setting, (*self.takes, *ALWAYS))
         if setting.precision not in self.precisions:
             fix = f"choose from: {', '.join(self.precisions)}; or export the model in this precision"
             raise UsageError(f"runtime {self.name!r} does not know the precision {setting.precision!r}", fix)
+        if setting.graph and not setting.binding:
+            raise UsageError("a CUDA graph reads its inputs where they were recorded", "leave --no-binding out")
         if missing := self.missing():
             raise missing.error(self.name)
+
+    def _built(self, model: Model, feeds: Feeds, setting: Setting, gpu: Gpu | None) -> tuple[Session, Facts]:
+        stream = gpu.stream() if gpu else None
         start = time.perf_counter()
-        with _told(model):
-            session = self._open(model, setting)
-        prepared = Session(session, feeds, self.on_gpu and setting.binding, setting.device)
+        with _told(model), runnable(model) as source:
+            folder = setting.cache and setting.cache / _digest(source)
+            cache = cache_state(folder)
+            shapes = self.shapes(profiles(model, feeds, setting.ranges))
+            options = {**self.options(replace(setting, cache=folder)), **shapes}
+            session = self._open(source, setting, options, stream)
+        prepared = Session(session, feeds, setting, stream)
         built = time.perf_counter()
         with _told(model):
             prepared.run()
-        prepared.facts = Facts(
+        first = time.perf_counter() - built
+        return prepared, Facts(
             placement(session),
             built - start,
-            time.perf_counter() - built,
+            first,
             session.get_provider_options(),
             nodes=providers(session),
-            versions={"onnxruntime": str(check_runtime())},
-            device="" if self.on_gpu else str(describe()["cpu"]),
+            device=gpu.name if gpu else str(describe()["cpu"]),
+            cache=cache,
         )
-        self._refuse_fallback(model, prepared.facts, setting)
-        return prepared
 
-    def _open(self, model: Model, setting: Setting) -> Any:
+    def _open(self, source: str | bytes, setting: Setting, how: dict[str, Any], stream: Stream | None) -> Any:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -117,12 +142,10 @@ class Provider:
             options.profile_file_prefix = str(setting.profile)
         if setting.optimized is not None:
             options.optimized_model_filepath = str(setting.optimized)
-        with runnable(model) as source:
-            if setting.cache is not None:
-                # TensorRT tells engines apart by less than their weights: every model has a folder of its own.
-                setting = replace(setting, cache=setting.cache / _digest(source))
-            providers: list[Any] = [(self.provider, dict(self.options(setting))), *self.helpers]
-            session = ort.InferenceSession(source, options, providers=providers)
+        # All work goes to a stream of ours, so that its events tell the time of the device.
+        own = {"user_compute_stream": str(stream.address)} if stream else {}
+        also = [(name, {"device_id": str(setting.device), **own}) for name in self.helpers]
+        session = ort.InferenceSession(source, options, providers=[(self.provider, {**how, **own}), *also])
         session.disable_fallback()
         if self.provider not in session.get_providers():
             # onnxruntime goes on with the CPU, and only its log says why.
@@ -146,15 +169,21 @@ class Provider:
 class Session:
     """A session and its inputs.
 
+    Args:
+        session: onnxruntime's.
+        feeds: its inputs.
+        setting: whether they are bound.
+        stream: of the GPU, or None for the CPU.
+
     Attributes:
         facts: how it was prepared.
     """
 
     facts: Facts
 
-    def __init__(self, session: Any, feeds: Feeds, bound: bool, device: int):
-        self._session, self._feeds = session, feeds
-        self._binding = _bound(session, feeds, device) if bound else None
+    def __init__(self, session: Any, feeds: Feeds, setting: Setting, stream: Stream | None):
+        self._session, self._feeds, self._stream, self._device = session, feeds, stream, setting.device
+        self._binding = bound(session, feeds, setting) if stream and setting.binding else None
         self._last: Outputs = []
 
     def run(self) -> None:
@@ -170,8 +199,25 @@ class Session:
         return self._last if self._binding is None else self._binding.copy_outputs_to_cpu()
 
     def apart(self) -> Apart | None:
-        """None: not told yet."""
-        return None
+        """The times of host, device and copies apart; None on the CPU, and where inputs and outputs are not bound."""
+        if self._stream is None or self._binding is None:
+            return None
+        return timed_apart(self._stream, self._launch, self._copy)
+
+    def _launch(self) -> None:
+        """Start an inference, and do not wait for it."""
+        import onnxruntime as ort
+
+        options = ort.RunOptions()
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        self._session.run_with_iobinding(self._binding, options)
+
+    def _copy(self) -> None:
+        import onnxruntime as ort
+
+        for array in self._feeds.values():
+            ort.OrtValue.ortvalue_from_numpy(array, "cuda", self._device)
+        self.outputs()
 
     @cached_property
     def profile(self) -> str:
@@ -179,17 +225,16 @@ class Session:
         return str(self._session.end_profiling())
 
 
-def _bound(session: Any, feeds: Feeds, device: int) -> Any:
-    """Inputs and outputs that stay on the GPU."""
-    import onnxruntime as ort
+def session_versions(gpu: Gpu | None) -> dict[str, str]:
+    """Versions of onnxruntime and, on a GPU, of what it has loaded."""
+    return {"onnxruntime": str(check_runtime()), **(gpu_versions(gpu) if gpu else {})}
 
-    binding = session.io_binding()
-    for name, array in feeds.items():
-        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, "cuda", device))
-    for output in session.get_outputs():
-        binding.bind_output(output.name, "cuda", device)
-    binding.synchronize_inputs()
-    return binding
+
+def cache_state(folder: Path | None) -> str:
+    """Of engines in a folder: `none` where there is no folder, `warm` with an engine in it, else `cold`."""
+    if folder is None:
+        return "none"
+    return "warm" if any(folder.glob("*.engine")) else "cold"
 
 
 def _digest(source: str | bytes) -> str:

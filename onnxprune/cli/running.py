@@ -1,0 +1,221 @@
+"""Options that say where models run and on what: runtimes, their settings, sizes and inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from onnxprune.cli import options
+from onnxprune.errors import UsageError
+from onnxprune.graph import Model
+from onnxprune.latency import RUNTIMES, Plan, Setting
+from onnxprune.latency.inputs import check_inputs, read_inputs, sizes_of
+from onnxprune.latency.runtimes.base import SEARCHES, Range
+
+PRECISIONS = ("fp32", "fp16", "bf16")
+running = options.under("Where to run")
+
+
+class Axis(NamedTuple):
+    """What a sweep varies: sizes of dimensions, `precision` or `threads`, and its values."""
+
+    names: tuple[str, ...]
+    values: tuple[Any, ...]
+
+    def at(self, plan: Plan, value: Any) -> Plan:
+        """The plan with one of the values."""
+        if self.names[0] in KINDS:
+            return replace(plan, setting=replace(plan.setting, **{self.names[0]: value}))
+        return replace(plan, sizes={**plan.sizes, **dict.fromkeys(self.names, value)})
+
+
+SIZE: click.ParamType = click.IntRange(min=1)
+NUMBER: click.ParamType = click.IntRange(min=0)
+KINDS: Mapping[str, click.ParamType] = {"precision": click.Choice(PRECISIONS), "threads": NUMBER}
+
+
+class Sweep(click.ParamType):
+    """`NAME=VALUE,VALUE,...`; `NAME+NAME=...` for dimensions that change together."""
+
+    name = "sweep"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Axis:
+        """What is varied."""
+        left, sign, right = str(value).partition("=")
+        names, values = tuple(left.split("+")), right.split(",")
+        if not sign or not all(names) or not all(values) or len({*values}) < len(values):
+            self.fail(f"{value!r} is not of the form NAME=VALUE,VALUE,... with values that differ.", param, ctx)
+        if len(names) > 1 and any(name in KINDS for name in names):
+            self.fail(f"{value!r}: only sizes change together.", param, ctx)
+        kind = KINDS.get(names[0], SIZE)
+        return Axis(names, tuple(kind.convert(each, param, ctx) for each in values))
+
+
+class Shape(click.ParamType):
+    """Sizes like 1x3x224x224."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The sizes."""
+        return tuple(SIZE.convert(each, param, ctx) for each in str(value).split("x"))
+
+
+class Sizes(click.ParamType):
+    """A range like 1:8:64, or one size."""
+
+    name = "range"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Range:
+        """The range."""
+        ends = [SIZE.convert(each, param, ctx) for each in str(value).split(":")]
+        if len(ends) != 3:
+            self.fail(f"{value!r} is not of the form MIN:OPT:MAX.", param, ctx)
+        return Range(*ends)
+
+
+class Cpus(click.ParamType):
+    """Numbers of processors like 0,2 or 0-3."""
+
+    name = "cpus"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The numbers, in order, none of them twice."""
+        if isinstance(value, tuple):
+            return value
+        found: set[int] = set()
+        for each in str(value).split(","):
+            low, _, high = each.partition("-")
+            first, last = (NUMBER.convert(end, param, ctx) for end in (low, high or low))
+            found.update(range(first, last + 1))
+        return tuple(sorted(found))
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where to run, and on what."""
+
+    runtime: tuple[str, ...]
+    threads: int
+    cpus: tuple[int, ...]
+    device: int
+    precision: str
+    tf32: bool
+    nhwc: bool
+    cudnn_search: str
+    cuda_graph: bool
+    binding: bool
+    fallback: bool
+    cache: Path | None
+    engine_range: Mapping[str, Range]
+    sweep: tuple[Axis, ...]
+    shape: Mapping[str, tuple[int, ...]]
+    inputs: Path | None
+
+    @property
+    def setting(self) -> Setting:
+        """The library's form."""
+        return Setting(
+            threads=self.threads,
+            device=self.device,
+            tf32=self.tf32,
+            nhwc=self.nhwc,
+            search=self.cudnn_search,
+            graph=self.cuda_graph,
+            binding=self.binding,
+            precision=self.precision,
+            cache=self.cache,
+            ranges=self.engine_range,
+            fallback=self.fallback,
+        )
+
+    def plans(self, model: Model, plan: Plan) -> list[Plan]:
+        """The plan for every runtime and every point of the sweep; `plan` says the rest.
+
+        Raises:
+            UsageError: sizes, shapes and inputs contradict each other or the model, or a name is swept twice.
+        """
+        plan = replace(self._sized(model, plan), setting=self.setting, cpus=self.cpus)
+        self._check_sweep(plan)
+        points = [[(axis, value) for value in axis.values] for axis in self.sweep]
+        return [self._at(replace(plan, runtime=name), point) for name in self.runtime for point in product(*points)]
+
+    def _at(self, plan: Plan, point: Sequence[tuple[Axis, Any]]) -> Plan:
+        for axis, value in point:
+            plan = axis.at(plan, value)
+        return plan
+
+    def _sized(self, model: Model, plan: Plan) -> Plan:
+        """The plan with all sizes that are told."""
+        inputs = read_inputs(self.inputs) if self.inputs else None
+        told = [sizes_of(model, self.shape), check_inputs(model, inputs) if inputs is not None else {}]
+        sizes = dict(plan.sizes)
+        for name, size in ((name, size) for found in told for name, size in found.items()):
+            if sizes.setdefault(name, size) != size:
+                raise UsageError(
+                    f"dimension {name!r} is both {sizes[name]} and {size}", "give --size, --shape or --inputs, not two"
+                )
+        return replace(plan, sizes=sizes, inputs=inputs)
+
+    def _check_sweep(self, plan: Plan) -> None:
+        names = [name for axis in self.sweep for name in axis.names]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"--sweep {twice[0]} is given twice", "give all values at once, with commas")
+        if both := sorted({*names} & {*plan.sizes}):
+            raise UsageError(f"{both[0]!r} is swept, and has a size already", "leave one of the two out")
+        if len({*self.runtime}) < len(self.runtime):
+            raise UsageError("a runtime is given twice", "name it once: the first model is timed twice anyway")
+
+
+run = options.bundled(
+    "run",
+    Running,
+    running(
+        "--runtime",
+        type=click.Choice(list(RUNTIMES)),
+        multiple=True,
+        default=("cpu",),
+        help="cpu, cuda, ort-tensorrt: onnxruntime's. tensorrt: TensorRT by itself. May be repeated.",
+    ),
+    running("--threads", type=click.IntRange(min=0), default=0, metavar="N", help="On the CPU (0: the default)."),
+    running("--cpus", type=Cpus(), default=(), metavar="LIST", help="Use these processors only: 0,2 or 0-3."),
+    running("--device", type=click.IntRange(min=0), default=0, metavar="N", help="Number of the GPU."),
+    running("--precision", type=click.Choice(PRECISIONS), default="fp32", help="Where it can be chosen."),
+    running("--tf32", is_flag=True, help="Let a GPU multiply single precision in TF32."),
+    running("--nhwc", is_flag=True, help="Let a GPU compute convolutions with channels last."),
+    running("--cudnn-search", type=click.Choice(SEARCHES), default=SEARCHES[0], help="How cuDNN finds convolutions."),
+    running("--cuda-graph", is_flag=True, help="Replay a recorded CUDA graph."),
+    running("--binding/--no-binding", default=True, help="Keep inputs and outputs on the GPU."),
+    running("--fallback", is_flag=True, help="Let nodes that the runtime lacks run elsewhere; else that is an error."),
+    running("--cache", type=options.FILE, metavar="FOLDER", help="For TensorRT's engines and timings."),
+    running(
+        "--engine-range",
+        type=options.Assignment(Sizes()),
+        multiple=True,
+        callback=options.as_mapping,
+        metavar="NAME=MIN:OPT:MAX",
+        help="Sizes of a dimension that TensorRT builds its engine for: batch=1:8:64. Else the one that is run.",
+    ),
+    running(
+        "--sweep",
+        type=Sweep(),
+        multiple=True,
+        metavar="NAME=V,V,...",
+        help="Measure at each of these values: sizes of a dimension (batch=1,8,64; height+width=224,320 change "
+        "together), precision=fp32,fp16 or threads=1,2. May be repeated: all combinations.",
+    ),
+    running(
+        "--shape",
+        type=options.Assignment(Shape()),
+        multiple=True,
+        callback=options.as_mapping,
+        metavar="INPUT=SHAPE",
+        help="The shape of an input, instead of --size: x=1x3x224x224.",
+    ),
+    running("--inputs", type=options.FILE, metavar="FILE", help="Your own inputs, an .npz file of arrays by name."),
+)
