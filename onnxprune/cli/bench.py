@@ -120,8 +120,8 @@ def bench(
 
     \b
     Examples:
-      onnxprune bench model.onnx small.onnx
-      onnxprune bench model.onnx small.onnx --layers --report report.html
+      onnxprune bench model.onnx small.onnx --size batch=1
+      onnxprune bench model.onnx small.onnx --size batch=1 --layers --report report.html
       onnxprune bench model.onnx small.onnx --runtime cpu --runtime openvino --sweep batch=1,8
       onnxprune bench model.onnx small.onnx --threads 1 --seconds 30 --size batch=8 --fail-if 'p99 > 50ms'
     """

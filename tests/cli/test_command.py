@@ -81,7 +81,18 @@ def test_the_examples_of_the_help_run(verb, run, folder):
     if verb.name in (*TRAINING, "search", "compare"):
         prepare_training(folder)
     if verb.name == "compare":
-        run("bench", "model.onnx", "small.onnx", "--runs", 2, "--no-memory", "--report", "times.json")
+        run(
+            "bench",
+            "model.onnx",
+            "small.onnx",
+            "--runs",
+            2,
+            "--no-memory",
+            "--report",
+            "times.json",
+            "--size",
+            "batch=1",
+        )
     help = CliRunner().invoke(application, [verb.name, "--help"]).stdout
     for line in re.findall(rf"^    onnxprune ({verb.name} .*)$", help, re.M):
         words = shlex.split(line.partition(" |")[0])
@@ -189,7 +200,7 @@ def test_output_that_the_terminal_cannot_show(folder):
 
 
 def test_progress_is_shown_on_a_terminal_only(folder, pruned):
-    words = [*COMMAND, "bench", "model.onnx", "small.onnx", "--seconds", "0.5"]
+    words = [*COMMAND, "bench", "model.onnx", "small.onnx", "--seconds", "0.5", "--size", "batch=1"]
     assert subprocess.run(words, capture_output=True, text=True).stderr == ""
     master, slave = pty.openpty()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=slave, env=os.environ | {"TERM": "xterm"})

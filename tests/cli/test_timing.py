@@ -12,7 +12,8 @@ from tests.cli.conftest import document
 from tests.cli.test_files import fields, problems
 from tests.report.test_formats import Page
 
-QUICK = ("--runs", 5, "--no-memory")
+SIZE = ("--size", "batch=1")
+QUICK = ("--runs", 5, "--no-memory", *SIZE)
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_the_json_is_what_the_documents_say(run, models):
 
 
 def test_memory_is_told_unless_it_is_not_wanted(run, models):
-    whole = document(run("bench", *models[:2], "--runs", 2, "--json"))
+    whole = document(run("bench", *models[:2], "--runs", 2, "--json", *SIZE))
     assert all(isinstance(each["memory"], int) for each in whole["models"])
     assert document(run("bench", *models[:2], *QUICK, "--json"))["models"][0]["memory"] is None
 
