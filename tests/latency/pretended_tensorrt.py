@@ -19,6 +19,15 @@ class ILogger:
     INTERNAL_ERROR, ERROR, WARNING = range(3)
 
 
+LOGGERS: list[ILogger] = []
+
+
+def first(logger):
+    """TensorRT goes on with the first logger that it was given."""
+    LOGGERS.append(logger)
+    return LOGGERS[0]
+
+
 class BuilderFlag(Enum):
     FP16, BF16, TF32 = range(3)
 
@@ -115,13 +124,10 @@ class Config:
         assert ignore_mismatch is False
         self.cache = cache
 
-    def get_timing_cache(self):
-        return self.cache
-
 
 class Builder:
     def __init__(self, logger):
-        self.logger = logger
+        self.logger = first(logger)
 
     def create_network(self, flags):
         return Network()
@@ -198,7 +204,7 @@ class Context:
 
 class Runtime:
     def __init__(self, logger):
-        self.logger = logger
+        self.logger = first(logger)
 
     def deserialize_cuda_engine(self, plan):
         if b"\0" not in plan:

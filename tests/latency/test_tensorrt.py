@@ -38,6 +38,7 @@ def tensorrt(tmp_path, monkeypatch):
         monkeypatch.syspath_prepend(str(tmp_path / version))
         monkeypatch.setattr(cuda, "DRIVER", str(build_driver(tmp_path)))
         pretended_tensorrt.BUILT.clear()
+        pretended_tensorrt.LOGGERS.clear()
         return runtime("tensorrt")
 
     return install

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,8 +102,8 @@ def build(trt: Any, order: Order, store: Store) -> bytes:
     Raises:
         ModelError: TensorRT cannot take the model; with the operator where there is one.
     """
-    log: list[str] = []
-    logger = log_into(trt, log)
+    logger, errors = journal(trt)
+    errors.clear()
     builder = trt.Builder(logger)
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, logger)
@@ -111,16 +112,31 @@ def build(trt: Any, order: Order, store: Store) -> bytes:
     config = builder.create_builder_config()
     _set_flags(trt, config, order.setting)
     config.add_optimization_profile(_profile(builder, network, order))
-    config.set_timing_cache(config.create_timing_cache(store.read(store.timings) or b""), False)
+    timings = config.create_timing_cache(store.read(store.timings) or b"")
+    config.set_timing_cache(timings, False)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise ModelError(f"TensorRT builds no engine: {_last(log)}", "take another runtime, or a smaller batch")
-    store.write(store.timings, bytes(config.get_timing_cache().serialize()))
+        raise ModelError(f"TensorRT builds no engine: {journal(trt).last}", "take another runtime, or a smaller batch")
+    store.write(store.timings, bytes(timings.serialize()))
     return bytes(engine)
 
 
-def log_into(trt: Any, log: list[str]) -> Any:
-    """A logger that keeps TensorRT's errors."""
+class Journal(NamedTuple):
+    """TensorRT's logger, and the errors that it was told."""
+
+    logger: Any
+    errors: list[str]
+
+    @property
+    def last(self) -> str:
+        """The last error in a line."""
+        return " ".join(self.errors[-1].split()) if self.errors else "it does not say why"
+
+
+@cache
+def journal(trt: Any) -> Journal:
+    """The one of this process: TensorRT goes on with the first logger that it was ever given."""
+    errors: list[str] = []
 
     class Log(trt.ILogger):
         def __init__(self) -> None:
@@ -128,9 +144,9 @@ def log_into(trt: Any, log: list[str]) -> Any:
 
         def log(self, severity: Any, text: str) -> None:
             if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                log.append(text)
+                errors.append(text)
 
-    return Log()
+    return Journal(Log(), errors)
 
 
 def _set_flags(trt: Any, config: Any, setting: Setting) -> None:
@@ -155,7 +171,3 @@ def _parser_error(parser: Any) -> str:
     errors = [parser.get_error(k) for k in range(parser.num_errors)]
     told = (f"{error.desc()} (node {error.node_name()!r}, operator {error.node_operator()})" for error in errors)
     return " ".join(next(told, "the parser does not say why").split())
-
-
-def _last(log: Sequence[str]) -> str:
-    return " ".join(log[-1].split()) if log else "it does not say why"

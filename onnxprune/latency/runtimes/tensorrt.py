@@ -20,7 +20,7 @@ from onnxprune.latency.runtimes.base import (
     refuse_precision,
 )
 from onnxprune.latency.runtimes.cuda import Buffer, Gpu, MemoryWatch, Stream, no_gpu
-from onnxprune.latency.runtimes.engines import Order, Store, build, check_precision, log_into
+from onnxprune.latency.runtimes.engines import Order, Store, build, check_precision, journal
 from onnxprune.latency.runtimes.events import timed_apart
 from onnxprune.latency.runtimes.files import digest, model_file
 from onnxprune.latency.runtimes.profiles import profiles
@@ -131,8 +131,8 @@ class Engine:
     facts: Facts
 
     def __init__(self, trt: Any, plan: bytes, feeds: Feeds, gpu: Gpu):
-        self._trt, self._feeds, self._log = trt, feeds, list[str]()
-        self._runtime = trt.Runtime(log_into(trt, self._log))
+        self._trt, self._feeds = trt, feeds
+        self._runtime = trt.Runtime(journal(trt).logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise self._failed("loads no engine")
@@ -205,7 +205,7 @@ class Engine:
         return buffer, shape, dtype
 
     def _failed(self, what: str) -> ModelError:
-        return ModelError(f"TensorRT {what}: {self._log[-1] if self._log else 'it does not say why'}", "rebuild it")
+        return ModelError(f"TensorRT {what}: {journal(self._trt).last}", "rebuild it")
 
 
 TENSORRT = TensorRt()
