@@ -12,7 +12,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from onnxprune.environment import describe
-from onnxprune.errors import ModelError, OnnxPruneError
+from onnxprune.errors import ModelError
 from onnxprune.execution import Feeds, Outputs, relative_difference, run
 from onnxprune.graph import Graph, Model
 from onnxprune.latency.children import run_alone
@@ -72,22 +72,16 @@ class TorchRuntime:
             raise missing.error(self.name)
         if setting.threads:
             torch.set_num_threads(setting.threads)
+        before = {name: counters["inductor"][name] for name in (HITS, MISSES)}
         start = time.perf_counter()
         module = convert(model)
-        nodes = sum(node.op == "call_module" for node in module.graph.nodes)
         converted = Converted(module, [feeds[value.name] for value in Graph(model).inputs], self._compiled, setting)
         built = time.perf_counter()
-        before = {name: counters["inductor"][name] for name in (HITS, MISSES)}
-        try:
-            converted.run()
-        except OnnxPruneError:
-            raise
-        except Exception as error:  # torch raises RuntimeError, and types of its own from the compiler
-            raise does_not_run(model, self.name, error) from error
+        self._run(model, converted)
         first = time.perf_counter() - built
         self._check(model, feeds, converted)
         converted.facts = Facts(
-            {"torch": nodes},
+            {"torch": sum(node.op == "call_module" for node in module.graph.nodes)},
             built - start,
             first,
             {"compiled": self._compiled, "autocast": setting.precision, "threads": torch.get_num_threads()},
@@ -96,6 +90,12 @@ class TorchRuntime:
             cache=_cache_state(before) if self._compiled else "none",
         )
         return converted
+
+    def _run(self, model: Model, converted: Converted) -> None:
+        try:
+            converted.run()
+        except Exception as error:  # torch raises RuntimeError, and types of its own from the compiler
+            raise does_not_run(model, self.name, error) from error
 
     def _check(self, model: Model, feeds: Feeds, converted: Converted) -> None:
         """Compare with onnxruntime, in a process of its own, so that its memory does not count."""

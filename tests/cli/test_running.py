@@ -8,7 +8,8 @@ import onnx
 import pytest
 
 import onnxprune
-from onnxprune.cli.running import Cpus, Running, Shape, Sizes, Sweep, run
+from onnxprune.cli.kinds import Cpus, Shape, Sizes, Sweep
+from onnxprune.cli.running import Running, run
 from onnxprune.errors import UsageError
 from onnxprune.latency import Plan, Setting
 from onnxprune.latency.runtimes.base import Range

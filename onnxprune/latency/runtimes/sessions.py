@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from onnxprune.environment import check_runtime, describe
-from onnxprune.errors import ModelError, OnnxPruneError, UsageError
-from onnxprune.execution import Feeds, Outputs, runnable
+from onnxprune.errors import ModelError, UsageError
+from onnxprune.execution import Feeds, runnable
 from onnxprune.graph import Model
 from onnxprune.latency.runtimes.base import (
-    Apart,
     Facts,
     Missing,
     Setting,
-    does_not_run,
     refuse_foreign,
     refuse_precision,
 )
-from onnxprune.latency.runtimes.binding import bound
 from onnxprune.latency.runtimes.cuda import Gpu, MemoryWatch, Stream
-from onnxprune.latency.runtimes.events import timed_apart
 from onnxprune.latency.runtimes.files import digest
+from onnxprune.latency.runtimes.ort_session import Session, placement, providers, told
 from onnxprune.latency.runtimes.profiles import Profile, profiles
 from onnxprune.latency.runtimes.versions import gpu_versions
 
@@ -118,7 +114,7 @@ class Provider:
     def _built(self, model: Model, feeds: Feeds, setting: Setting, gpu: Gpu | None) -> tuple[Session, Facts]:
         stream = gpu.stream() if gpu else None
         start = time.perf_counter()
-        with _told(model), runnable(model) as source:
+        with told(model), runnable(model) as source:
             folder = setting.cache and setting.cache / digest(source)
             cache = cache_state(folder)
             shapes = self.shapes(profiles(model, feeds, setting.ranges))
@@ -126,7 +122,7 @@ class Provider:
             session = self._open(source, setting, options, stream)
         prepared = Session(session, feeds, setting, stream)
         built = time.perf_counter()
-        with _told(model):
+        with told(model):
             prepared.run()
         first = time.perf_counter() - built
         return prepared, Facts(
@@ -177,65 +173,6 @@ class Provider:
             )
 
 
-class Session:
-    """A session and its inputs.
-
-    Args:
-        session: onnxruntime's.
-        feeds: its inputs.
-        setting: whether they are bound.
-        stream: of the GPU, or None for the CPU.
-
-    Attributes:
-        facts: how it was prepared.
-    """
-
-    facts: Facts
-
-    def __init__(self, session: Any, feeds: Feeds, setting: Setting, stream: Stream | None):
-        self._session, self._feeds, self._stream, self._device = session, feeds, stream, setting.device
-        self._binding = bound(session, feeds, setting) if stream and setting.binding else None
-        self._last: Outputs = []
-
-    def run(self) -> None:
-        """One inference, to its end."""
-        if self._binding is None:
-            self._last = self._session.run(None, self._feeds)
-        else:
-            self._session.run_with_iobinding(self._binding)
-            self._binding.synchronize_outputs()
-
-    def outputs(self) -> Outputs:
-        """What the last run gave."""
-        return self._last if self._binding is None else self._binding.copy_outputs_to_cpu()
-
-    def apart(self) -> Apart | None:
-        """The times of host, device and copies apart; None on the CPU, and where inputs and outputs are not bound."""
-        if self._stream is None or self._binding is None:
-            return None
-        return timed_apart(self._stream, self._launch, self._copy)
-
-    def _launch(self) -> None:
-        """Start an inference, and do not wait for it."""
-        import onnxruntime as ort
-
-        options = ort.RunOptions()
-        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        self._session.run_with_iobinding(self._binding, options)
-
-    def _copy(self) -> None:
-        import onnxruntime as ort
-
-        for array in self._feeds.values():
-            ort.OrtValue.ortvalue_from_numpy(array, "cuda", self._device)
-        self.outputs()
-
-    @cached_property
-    def profile(self) -> str:
-        """The path of the finished profile, where one was asked for."""
-        return str(self._session.end_profiling())
-
-
 def session_versions(gpu: Gpu | None) -> dict[str, str]:
     """Versions of onnxruntime and, on a GPU, of what it has loaded."""
     return {"onnxruntime": str(check_runtime()), **(gpu_versions(gpu) if gpu else {})}
@@ -246,28 +183,3 @@ def cache_state(folder: Path | None) -> str:
     if folder is None:
         return "none"
     return "warm" if any(folder.glob("*.engine")) else "cold"
-
-
-def placement(session: Any) -> dict[str, int]:
-    """Nodes by provider, after onnxruntime's optimisations."""
-    found: dict[str, int] = {}
-    for part in session.get_provider_graph_assignment_info():
-        found[part.ep_name] = found.get(part.ep_name, 0) + len(part.get_nodes())
-    return found
-
-
-def providers(session: Any) -> dict[str, str]:
-    """The provider of every node, by the node's name after onnxruntime's optimisations."""
-    parts = session.get_provider_graph_assignment_info()
-    return {node.name: part.ep_name for part in parts for node in part.get_nodes()}
-
-
-@contextmanager
-def _told(model: Model) -> Iterator[None]:
-    """Tells onnxruntime's errors, whose types are its own and none of them public."""
-    try:
-        yield
-    except OnnxPruneError:
-        raise
-    except Exception as error:
-        raise does_not_run(model, "onnxruntime", error) from error
