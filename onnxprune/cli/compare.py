@@ -50,9 +50,9 @@ def compare(
 
     \b
     Examples:
-      onnxprune compare model.onnx small.onnx --samples samples.npz --report report.html
-      onnxprune compare model.onnx small.onnx --accuracy model.onnx=0.91 --accuracy small.onnx=0.89
-      onnxprune bench model.onnx small.onnx --report times.json
+      onnxprune compare model.onnx small.onnx --size batch=1 --samples samples.npz --report report.html
+      onnxprune compare model.onnx small.onnx --size batch=8 --accuracy model.onnx=0.91 --accuracy small.onnx=0.89
+      onnxprune bench model.onnx small.onnx --size batch=1 --report times.json
       onnxprune compare times.json --accuracy model.onnx=0.91 --accuracy small.onnx=0.89
     """
     reports = [path for path in files if path.suffix.lower() == REPORT]
@@ -93,5 +93,5 @@ def _measured(
             f"expected one runtime and no sweep, got {len(plans)} plans", "`onnxprune bench` takes several"
         )
     known = quality.of(loaded, names_of(loaded))
-    parts = timed(loaded, plans, measured.memory, out)
+    parts = timed(loaded, plans, out, memory=measured.memory)
     return choose([part.found for part in parts if part.found is not None], known)
