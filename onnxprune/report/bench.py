@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from onnxprune.latency import Attribution, Comparison, GroupTime
-from onnxprune.report.cards import faster, floor_card, resolved, timing_card
+from onnxprune.report.cards import CARDS, faster, floor_card, resolved, timing_card
 from onnxprune.report.cells import Bar, Cell, Table, number, table, text
 from onnxprune.report.choice import choice_table, choose, frontier_plot
 from onnxprune.report.facts import facts_table, nodes_table
@@ -57,7 +57,8 @@ def bench_sheet(report: Bench) -> Sheet:
     others = c.models[1:]
     names = ", ".join(t.name for t in others) if len(others) <= NAMED else f"{len(others)} models"
     title = f"{names} against {c.models[0].name}"
-    cards = (*(timing_card(t, c) for t in c.models[1:]), floor_card(c))
+    shown = others if len(others) <= CARDS else sorted(others, key=lambda t: t.ratio.median)[:CARDS]
+    cards = (*(timing_card(t, c) for t in shown), floor_card(c))
     return Sheet(title, verdict(report), cards, (*_parts(report), *nodes_table(c)))
 
 

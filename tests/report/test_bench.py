@@ -53,6 +53,9 @@ def test_what_is_seen_first():
 def test_many_models_are_not_named_one_by_one():
     report = Bench(timed(0.004, 0.002, 0.001, 0.003, 0.009))
     assert sheet(report).title == "4 models against m0.onnx"
+    assert len(sheet(report).cards) == 5
+    many = sheet(Bench(timed(*(0.001 * k for k in (5, 9, 8, 7, 6, 4, 3, 2, 1)))))
+    assert len(many.cards) == 7 and "m8.onnx" in many.cards[0].text, "the fastest, and what they are compared with"
     assert verdict(report).startswith("3 of 4 models are faster than m0.onnx; m2.onnx is ")
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from onnxprune.latency import Input, Setting
+from onnxprune.latency import Input
 from onnxprune.latency.runtimes.base import Apart
 from onnxprune.report import Bench, Choice, choose, render, sheet
 from onnxprune.report.facts import FACTS, UNKNOWN, facts_table
@@ -164,13 +164,6 @@ def test_the_provider_of_every_node_is_on_the_page():
     rows = tables["Provider of every node"].rows
     assert ("a.onnx", "Shape_2", "CPUExecutionProvider") in rows and len(rows) == 4
     assert "Provider of every node" not in {table.title for table in sheet(Bench(SILENT)).tables}
-
-
-def test_settings_of_a_runtime_are_no_fact_of_their_own():
-    """All that a setting says of the run is told by some fact, or by the options as the runtime has them."""
-    told = {"threads", "precision", "binding", "graph"}
-    as_options = {"device", "tf32", "nhwc", "search", "cache", "fallback", "profile", "optimized"}
-    assert set(Setting.__dataclass_fields__) <= told | as_options
 
 
 def test_documents_are_plain(tmp_path):
