@@ -66,10 +66,11 @@ def read_inputs(path: Path) -> Feeds:
         UsageError: it cannot be read, or holds what is not an array of numbers.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if isinstance(file, np.ndarray):
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
                 raise ValueError("one array without a name")
-            return {name: file[name] for name in file.files}
+            return {name: found[name] for name in found.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"{path}: no inputs by name ({error})", "write it with numpy: np.savez('inputs.npz', x=array)"

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from onnxprune.coupling import input_shape
 from onnxprune.errors import UsageError
 from onnxprune.execution import Feeds, random_inputs
-from onnxprune.graph import Model
+from onnxprune.graph import Graph, Model
 from onnxprune.latency.inputs import check_inputs
 from onnxprune.latency.turns import Plan
 
@@ -25,9 +26,11 @@ def feeds_for(model: Model, plan: Plan) -> Feeds:
     return dict(plan.inputs)
 
 
-def items(feeds: Feeds) -> int:
+def items(model: Model, plan: Plan) -> int:
     """How many items a run computes: the leading size of the first input that has one, else 1."""
-    return next((array.shape[0] for array in feeds.values() if array.ndim), 1)
+    given = plan.inputs or {}
+    shapes = (given[v.name].shape if v.name in given else input_shape(v, plan.sizes) for v in Graph(model).inputs)
+    return next((shape[0] for shape in shapes if len(shape)), 1)
 
 
 @contextmanager

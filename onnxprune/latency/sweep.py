@@ -13,7 +13,7 @@ from onnxprune.latency.attribution import Attribution, attribute
 from onnxprune.latency.children import run_alone
 from onnxprune.latency.inputs import check_inputs, refuse_open
 from onnxprune.latency.paired import compare, names_of
-from onnxprune.latency.ready import feeds_for, items
+from onnxprune.latency.ready import items
 from onnxprune.latency.results import Comparison
 from onnxprune.latency.runtimes import runtime
 from onnxprune.latency.statistic import Interval
@@ -114,7 +114,7 @@ def _check(models: Sequence[Model], plan: Plan) -> None:
 
 
 def _part(models: Sequence[Model], plan: Plan, memory: bool, layers: bool, progress: Progress) -> Part:
-    count = items(feeds_for(models[0], plan)) if models else 1
+    count = items(models[0], plan) if models else 1
     try:
         found = run_alone(measured, list(models), plan, memory, layers, progress=progress)
     except OnnxPruneError as error:

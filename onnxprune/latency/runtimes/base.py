@@ -138,6 +138,19 @@ def refuse_foreign(runtime: str, setting: Setting, takes: Collection[str]) -> No
             )
 
 
+def refuse_precision(runtime: str, setting: Setting, known: Collection[str]) -> None:
+    """Refuse a precision that a runtime has not.
+
+    Raises:
+        UsageError: the setting has such a one.
+    """
+    if setting.precision not in known:
+        raise UsageError(
+            f"runtime {runtime!r} does not know the precision {setting.precision!r}",
+            f"choose from: {', '.join(known)}; or export the model in this precision",
+        )
+
+
 class Prepared(Protocol):
     """A model that is ready to run on its inputs."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,10 +14,19 @@ from onnxprune.environment import check_runtime, describe
 from onnxprune.errors import ModelError, OnnxPruneError, UsageError
 from onnxprune.execution import Feeds, Outputs, runnable
 from onnxprune.graph import Model
-from onnxprune.latency.runtimes.base import Apart, Facts, Missing, Setting, does_not_run, refuse_foreign
+from onnxprune.latency.runtimes.base import (
+    Apart,
+    Facts,
+    Missing,
+    Setting,
+    does_not_run,
+    refuse_foreign,
+    refuse_precision,
+)
 from onnxprune.latency.runtimes.binding import bound
 from onnxprune.latency.runtimes.cuda import Gpu, MemoryWatch, Stream
 from onnxprune.latency.runtimes.events import timed_apart
+from onnxprune.latency.runtimes.files import digest
 from onnxprune.latency.runtimes.profiles import Profile, profiles
 from onnxprune.latency.runtimes.versions import gpu_versions
 
@@ -96,9 +104,7 @@ class Provider:
 
     def _check(self, setting: Setting) -> None:
         refuse_foreign(self.name, setting, (*self.takes, *ALWAYS))
-        if setting.precision not in self.precisions:
-            fix = f"choose from: {', '.join(self.precisions)}; or export the model in this precision"
-            raise UsageError(f"runtime {self.name!r} does not know the precision {setting.precision!r}", fix)
+        refuse_precision(self.name, setting, self.precisions)
         if setting.graph and not setting.binding:
             raise UsageError("a CUDA graph reads its inputs where they were recorded", "leave --no-binding out")
         if missing := self.missing():
@@ -108,7 +114,7 @@ class Provider:
         stream = gpu.stream() if gpu else None
         start = time.perf_counter()
         with _told(model), runnable(model) as source:
-            folder = setting.cache and setting.cache / _digest(source)
+            folder = setting.cache and setting.cache / digest(source)
             cache = cache_state(folder)
             shapes = self.shapes(profiles(model, feeds, setting.ranges))
             options = {**self.options(replace(setting, cache=folder)), **shapes}
@@ -235,14 +241,6 @@ def cache_state(folder: Path | None) -> str:
     if folder is None:
         return "none"
     return "warm" if any(folder.glob("*.engine")) else "cold"
-
-
-def _digest(source: str | bytes) -> str:
-    """A hash of a model that is given as a path or as its content."""
-    found = hashlib.sha256()
-    for file in [source] if isinstance(source, bytes) else sorted(Path(source).parent.iterdir()):
-        found.update(file if isinstance(file, bytes) else file.read_bytes())
-    return found.hexdigest()[:16]
 
 
 def placement(session: Any) -> dict[str, int]:
