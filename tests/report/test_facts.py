@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from onnxprune.latency import Input
+from onnxprune.latency.machine import Watch
 from onnxprune.latency.runtimes.base import Apart
 from onnxprune.report import Bench, Choice, choose, render, sheet
 from onnxprune.report.facts import FACTS, UNKNOWN, facts_table
@@ -164,6 +165,13 @@ def test_the_provider_of_every_node_is_on_the_page():
     rows = tables["Provider of every node"].rows
     assert ("a.onnx", "Shape_2", "CPUExecutionProvider") in rows and len(rows) == 4
     assert "Provider of every node" not in {table.title for table in sheet(Bench(SILENT)).tables}
+
+
+def test_what_facts_name_of_a_machine_is_what_a_watch_finds():
+    with Watch() as watch:
+        pass
+    named = {path.removeprefix("machine.") for fact in FACTS for path in fact.fields if path.startswith("machine.")}
+    assert named <= watch.found().keys() == MACHINE.keys()
 
 
 def test_documents_are_plain(tmp_path):
