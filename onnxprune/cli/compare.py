@@ -51,7 +51,7 @@ def compare(
     \b
     Examples:
       onnxprune compare model.onnx small.onnx --size batch=1 --samples samples.npz --report report.html
-      onnxprune compare model.onnx small.onnx --size batch=8 --accuracy model.onnx=0.91 --accuracy small.onnx=0.89
+      onnxprune compare model.onnx small.onnx --size batch=1 --accuracy model.onnx=0.91 --accuracy small.onnx=0.89
       onnxprune bench model.onnx small.onnx --size batch=1 --report times.json
       onnxprune compare times.json --accuracy model.onnx=0.91 --accuracy small.onnx=0.89
     """

@@ -15,6 +15,7 @@ from onnxprune.errors import UsageError
 from onnxprune.graph import Model
 from onnxprune.latency import RUNTIMES, Plan, Setting
 from onnxprune.latency.inputs import check_inputs, read_inputs, sizes_of
+from onnxprune.latency.runtimes import runtime
 from onnxprune.latency.runtimes.base import SEARCHES, Range
 
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -90,8 +91,8 @@ class Cpus(click.ParamType):
             return value
         found: set[int] = set()
         for each in str(value).split(","):
-            low, _, high = each.partition("-")
-            first, last = (NUMBER.convert(end, param, ctx) for end in (low, high or low))
+            low, sign, high = each.partition("-")
+            first, last = (NUMBER.convert(end, param, ctx) for end in (low, high if sign else low))
             found.update(range(first, last + 1))
         return tuple(sorted(found))
 
@@ -140,10 +141,25 @@ class Running:
         Raises:
             UsageError: sizes, shapes and inputs contradict each other or the model, or a name is swept twice.
         """
-        plan = replace(self._sized(model, plan), setting=self.setting, cpus=self.cpus)
+        plan = replace(self._sized(model, plan), cpus=self.cpus)
         self._check_sweep(plan)
-        points = [[(axis, value) for value in axis.values] for axis in self.sweep]
-        return [self._at(replace(plan, runtime=name), point) for name in self.runtime for point in product(*points)]
+        points = list(product(*([(axis, value) for value in axis.values] for axis in self.sweep)))
+        plans = [replace(plan, runtime=name, setting=setting) for name, setting in self._settings()]
+        return [self._at(each, point) for each in plans for point in points]
+
+    def _settings(self) -> list[tuple[str, Setting]]:
+        """The setting of every runtime; where there are several, each gets of it what it takes.
+
+        Raises:
+            UsageError: something is set that none of several takes.
+        """
+        if len(self.runtime) == 1:
+            return [(self.runtime[0], self.setting)]
+        accepted = {name: {"precision", *runtime(name).accepts} for name in self.runtime}
+        plain, own = vars(Setting()), vars(self.setting)
+        if left := [name for name in own if own[name] != plain[name] and not any(name in a for a in accepted.values())]:
+            raise UsageError(f"none of these runtimes takes {left[0]} ({own[left[0]]!r})", "leave it out")
+        return [(name, Setting(**{k: own[k] for k in own if k in accepted[name]})) for name in self.runtime]
 
     def _at(self, plan: Plan, point: Sequence[tuple[Axis, Any]]) -> Plan:
         for axis, value in point:

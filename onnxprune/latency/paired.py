@@ -66,10 +66,8 @@ def compare(
     if plan.cpus:
         with pinned(plan.cpus):
             return compare(models, replace(plan, cpus=()), progress, memory=memory)
-    if len(models) < 2:
-        raise UsageError(f"expected two or more models to compare, got {len(models)}", "name another one")
     files = [each.original if isinstance(each, Analysis) else each for each in models]
-    _check_inputs(files)
+    check_models(files)
     engine, feeds = runtime(plan.runtime), feeds_for(files[0], plan)
     prepared = [engine.prepare(model, feeds, plan.setting) for model in (*files, files[0])]
     outputs = [p.outputs() for p in prepared[:-1]]
@@ -149,7 +147,14 @@ def stop_rule(plan: Plan) -> str:
     return f"after {plan.seconds:g} s ({MIN_ROUNDS} to {MAX_ROUNDS} rounds){early}"
 
 
-def _check_inputs(models: Sequence[Model]) -> None:
+def check_models(models: Sequence[Model]) -> None:
+    """Refuse what cannot be compared.
+
+    Raises:
+        UsageError: there are fewer than two models, or their inputs differ.
+    """
+    if len(models) < 2:
+        raise UsageError(f"expected two or more models to compare, got {len(models)}", "name another one")
     first, *others = [{v.name: _describe(v) for v in Graph(model).inputs} for model in models]
     for model, other in zip(models[1:], others, strict=True):
         if other != first:

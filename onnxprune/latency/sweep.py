@@ -12,7 +12,7 @@ from onnxprune.graph import Model
 from onnxprune.latency.attribution import Attribution, attribute
 from onnxprune.latency.children import run_alone
 from onnxprune.latency.inputs import check_inputs, refuse_open
-from onnxprune.latency.paired import compare, names_of
+from onnxprune.latency.paired import check_models, compare, names_of
 from onnxprune.latency.ready import items
 from onnxprune.latency.results import Comparison
 from onnxprune.latency.runtimes import runtime
@@ -92,6 +92,7 @@ def sweep(
     Raises:
         UsageError: there is no plan, a runtime is not known, a dimension has no size, or inputs do not fit a model.
     """
+    check_models(models)
     if not plans:
         raise UsageError("there is no plan to measure by", "give one or more")
     for plan in plans:
@@ -114,7 +115,7 @@ def _check(models: Sequence[Model], plan: Plan) -> None:
 
 
 def _part(models: Sequence[Model], plan: Plan, memory: bool, layers: bool, progress: Progress) -> Part:
-    count = items(models[0], plan) if models else 1
+    count = items(models[0], plan)
     try:
         found = run_alone(measured, list(models), plan, memory, layers, progress=progress)
     except OnnxPruneError as error:

@@ -44,6 +44,10 @@ REDUCTIONS: dict[str, Callable[..., torch.Tensor]] = {
 }
 
 
+CARRIED: set[tuple[str, str, int]] = set()
+"""Operators (domain, name, version) that are converted as in an older version, for nodes that say nothing newer."""
+
+
 class Reduce(nn.Module):
     """A reduction over fixed axes, all where there are none."""
 
@@ -169,12 +173,16 @@ def _carry(model: Model, node: NodeProto, opset: int) -> None:
     for schema in schemas:
         if len(node.input) > schema.max_input or _says_more(node, schemas[0], schema):
             break
+        if (node.domain, node.op_type, schema.since_version) in CARRIED:
+            continue
         try:
             found = get_converter(node.op_type, version=schema.since_version, domain=node.domain)
         except NotImplementedError:
             continue
-        if schema is not schemas[0]:
-            add_converter(node.op_type, version=schemas[0].since_version, domain=node.domain)(found)
+        latest = (node.domain, node.op_type, schemas[0].since_version)
+        if schema is not schemas[0] and latest not in CARRIED:
+            add_converter(node.op_type, version=latest[2], domain=node.domain)(found)
+            CARRIED.add(latest)
         return
     where = f"{model.path or 'the model'}: node {node.name or node.output[0]!r}"
     raise ModelError(

@@ -41,6 +41,8 @@ class TorchRuntime:
         compiled: by torch.compile; then the first run takes the time for it.
     """
 
+    accepts = ("threads", "precision")
+
     def __init__(self, name: str, compiled: bool):
         self.name, self._compiled = name, compiled
 
@@ -64,7 +66,7 @@ class TorchRuntime:
             UsageError: the converter is not installed, or a setting is not known.
             ModelError: an operator is not converted, the module does not run, or its outputs differ.
         """
-        refuse_foreign(self.name, setting, ("threads", "precision"))
+        refuse_foreign(self.name, setting, self.accepts)
         refuse_precision(self.name, setting, PRECISIONS)
         if missing := self.missing():
             raise missing.error(self.name)

@@ -189,7 +189,7 @@ def test_output_that_the_terminal_cannot_show(folder):
 
 
 def test_progress_is_shown_on_a_terminal_only(folder, pruned):
-    words = [*COMMAND, "bench", "model.onnx", "small.onnx", "--seconds", "0.5"]
+    words = [*COMMAND, "bench", "model.onnx", "small.onnx", "--seconds", "0.5", "--size", "batch=1"]
     assert subprocess.run(words, capture_output=True, text=True).stderr == ""
     master, slave = pty.openpty()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=slave, env=os.environ | {"TERM": "xterm"})

@@ -19,7 +19,8 @@ from onnxprune.latency.runtimes.ort_cuda import ORT_CUDA, cuda_options
 from onnxprune.latency.runtimes.ort_tensorrt import tensorrt_options
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo" / "resnet11_cifar10.onnx"
-HERE = [name for name, engine in RUNTIMES.items() if engine.missing() is None]
+HERE = [name for name, engine in RUNTIMES.items() if name != "torch-compile" and engine.missing() is None]
+"""That can be used; to compile takes a minute, and is tested on a smaller model (tests/torch/test_runtime.py)."""
 
 
 @pytest.fixture(scope="module")

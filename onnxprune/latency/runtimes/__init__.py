@@ -29,4 +29,4 @@ def runtime(name: str) -> Runtime:
     return RUNTIMES[name]
 
 
-__all__ = ["RUNTIMES", "Facts", "Missing", "Prepared", "Runtime", "Setting", "runtime"]
+__all__ = ["RUNTIMES", "Elsewhere", "Facts", "Missing", "Prepared", "Runtime", "Setting", "runtime"]

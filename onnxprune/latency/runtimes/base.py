@@ -179,6 +179,10 @@ class Runtime(Protocol):
     def version(self) -> str:
         """Of what is installed; empty for none."""
 
+    @property
+    def accepts(self) -> Collection[str]:
+        """Fields of a setting that mean something to it; another one that is set is an error."""
+
     def missing(self) -> Missing | None:
         """Why it cannot be used here; None if it can."""
 

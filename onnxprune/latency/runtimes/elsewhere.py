@@ -20,6 +20,7 @@ class Elsewhere:
         attribute: its name there.
         library: that the module needs.
         extra: that installs it.
+        accepts: fields of a setting that mean something to it.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Elsewhere:
     attribute: str
     library: str
     extra: str
+    accepts: tuple[str, ...] = ("threads", "precision")
 
     @property
     def version(self) -> str:

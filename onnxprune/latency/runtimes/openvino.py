@@ -29,6 +29,7 @@ class OpenVino:
     """Compiled models of OpenVINO."""
 
     name = "openvino"
+    accepts = ("threads", "precision")
 
     @property
     def version(self) -> str:
@@ -49,7 +50,7 @@ class OpenVino:
             UsageError: OpenVINO is not installed, or does not know the precision.
             ModelError: it cannot run the model.
         """
-        refuse_foreign(self.name, setting, ("threads", "precision"))
+        refuse_foreign(self.name, setting, self.accepts)
         refuse_precision(self.name, setting, PRECISIONS)
         if missing := self.missing():
             raise missing.error(self.name)

@@ -71,6 +71,11 @@ class Provider:
         except UsageError:
             return ""
 
+    @property
+    def accepts(self) -> Sequence[str]:
+        """Fields of a setting that mean something to it."""
+        return (*self.takes, *ALWAYS)
+
     def missing(self) -> Missing | None:
         """Why the provider cannot be used here."""
         try:
@@ -103,7 +108,7 @@ class Provider:
         return prepared
 
     def _check(self, setting: Setting) -> None:
-        refuse_foreign(self.name, setting, (*self.takes, *ALWAYS))
+        refuse_foreign(self.name, setting, self.accepts)
         refuse_precision(self.name, setting, self.precisions)
         if setting.graph and not setting.binding:
             raise UsageError("a CUDA graph reads its inputs where they were recorded", "leave --no-binding out")

@@ -36,6 +36,7 @@ class TensorRt:
     """Engines that TensorRT builds."""
 
     name = "tensorrt"
+    accepts = ("device", "tf32", "precision", "cache", "ranges")
     on_gpu = True
 
     @property
@@ -67,7 +68,7 @@ class TensorRt:
             UsageError: TensorRT or the GPU cannot be used, or not with this setting.
             ModelError: TensorRT cannot take or run the model.
         """
-        refuse_foreign(self.name, setting, ("device", "tf32", "precision", "cache", "ranges"))
+        refuse_foreign(self.name, setting, self.accepts)
         refuse_precision(self.name, setting, PRECISIONS)
         if missing := self.missing():
             raise missing.error(self.name)
