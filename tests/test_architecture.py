@@ -27,7 +27,7 @@ coupling groups
 branches
 cost repair folding
 analysis
-resources mask selection
+resources mask selection widths
 ranking
 bypass slicing surgery compare execution
 verify

@@ -40,7 +40,7 @@ def application() -> None:
       onnxprune verify model.onnx small.onnx --mask mask.json
       onnxprune bench model.onnx small.onnx --size batch=1
     Which of many to take:
-      onnxprune compare model.onnx small.onnx --size batch=1 --accuracy model.onnx=0.9 --accuracy small.onnx=0.8
+      onnxprune compare model.onnx small.onnx --size batch=1
     While training, in PyTorch (here on shipped digits):
       onnxprune slim --epochs 4 --prune-at 2 --target macs=0.5 -o slim
       onnxprune chipnet --soft-epochs 2 --epochs 2 --target params=0.5 -o chip

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from onnxprune import api
-from onnxprune.analysis import Analysis, analyze
 from onnxprune.cli import options
 from onnxprune.cli.application import Verb
 from onnxprune.cli.output import Output
@@ -19,10 +18,10 @@ from onnxprune.cli.timed import timed
 from onnxprune.cli.work import refuse_unknown_sizes
 from onnxprune.errors import UsageError
 from onnxprune.graph import Model
-from onnxprune.latency import Attribution, Plan, attribute, names_of, parse_condition
+from onnxprune.latency import Plan, names_of, parse_condition
 from onnxprune.latency.disk import model_files
 from onnxprune.latency.sweep import Part
-from onnxprune.report import Bench, check_outputs, group_widths, render, report_format, write_text
+from onnxprune.report import Bench, check_outputs, render, report_format, write_text
 from onnxprune.report.bench import terminal_tables, verdict
 from onnxprune.report.cells import Table
 from onnxprune.report.formats import AnyReport
@@ -130,16 +129,13 @@ def bench(
     conditions = [parse_condition(text) for text in told.fail_if]
     loaded = load_all(models, sizes, told.report)
     plans = run.plans(loaded[0], measured.plan(sizes))
-    names, known = names_of(loaded), quality.of(loaded, names_of(loaded))
-    parts = timed(loaded, plans, measured.memory, out)
+    known = quality.of(loaded, names_of(loaded))
+    parts = timed(loaded, plans, out, memory=measured.memory, layers=told.layers)
     reports = {}
-    for part, found in ((part, part.found) for part in parts):
-        if found is None:
-            continue
-        analyses = [analyze(model, sizes=part.plan.sizes) for model in loaded]
-        layers = _profiled(analyses, names, part.plan.setting.threads) if told.layers else {}
-        failed = tuple(text for condition in conditions for text in condition.met_by(found))
-        reports[part.name] = Bench(found, layers, group_widths(analyses, names), known, failed)
+    for part in parts:
+        if part.found is not None:
+            failed = tuple(text for condition in conditions for text in condition.met_by(part.found))
+            reports[part.name] = Bench(part.found, part.layers, part.widths, known, failed)
     _tell(parts, reports, told.report, out)
 
 
@@ -188,8 +184,3 @@ def write_report(report: AnyReport, path: Path | None) -> None:
 def written(path: Path | None) -> list[str]:
     """What was written, in words."""
     return [] if path is None else [f"Written: {path}"]
-
-
-def _profiled(analyses: Sequence[Analysis], names: Sequence[str], threads: int) -> dict[str, Attribution]:
-    """Where the time of every model goes, by its name."""
-    return {name: attribute(analysis, threads) for name, analysis in zip(names, analyses, strict=True)}

@@ -93,5 +93,5 @@ def _measured(
             f"expected one runtime and no sweep, got {len(plans)} plans", "`onnxprune bench` takes several"
         )
     known = quality.of(loaded, names_of(loaded))
-    parts = timed(loaded, plans, measured.memory, out)
+    parts = timed(loaded, plans, out, memory=measured.memory)
     return choose([part.found for part in parts if part.found is not None], known)

@@ -66,6 +66,7 @@ quality = options.bundled(
         "--samples",
         type=options.FILE,
         metavar="FILE.npz",
-        help="Measure the accuracies of all others: arrays `inputs` and `labels`, for classifiers.",
+        help="Measure the accuracies of all others, which are classifiers, in onnxruntime on the CPU: arrays `inputs` "
+        "and `labels`.",
     ),
 )

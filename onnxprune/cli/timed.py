@@ -11,7 +11,9 @@ from onnxprune.latency import Plan
 from onnxprune.latency.sweep import Part, sweep
 
 
-def timed(models: Sequence[Model], plans: Sequence[Plan], memory: bool, out: Output) -> tuple[Part, ...]:
+def timed(
+    models: Sequence[Model], plans: Sequence[Plan], out: Output, *, memory: bool, layers: bool = False
+) -> tuple[Part, ...]:
     """What came of every plan; of several some may have failed.
 
     Raises:
@@ -22,7 +24,7 @@ def timed(models: Sequence[Model], plans: Sequence[Plan], memory: bool, out: Out
         for plan in plans:
             refuse_unknown_sizes(model, plan.sizes)
     with out.bar("timing") as progress:
-        parts = sweep(models, plans, progress, memory=memory)
+        parts = sweep(models, plans, progress, memory=memory, layers=layers)
     if len(parts) == 1 and parts[0].error is not None:
         raise parts[0].error
     return parts

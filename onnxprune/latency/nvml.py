@@ -6,8 +6,8 @@ not tell stays None.
 
 from __future__ import annotations
 
-import ctypes
 import os
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,8 +21,8 @@ SLOWED = {
 }
 """Reasons for clocks below those that were asked for, by the library's names for their bits."""
 SET, IDLE = "nvmlClocksEventReasonApplicationsClocksSetting", "nvmlClocksEventReasonGpuIdle"
-BUS_ID = 32
-"""Bytes for the address of a GPU on the bus."""
+ID = re.compile(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Of a GPU: CUDA_VISIBLE_DEVICES gives CUDA other numbers than this library's, the id is the same for both."""
 
 
 class Look(NamedTuple):
@@ -123,31 +123,25 @@ class Gpu:
         return len({process.pid for found in lists for process in found or ()} - {os.getpid()})
 
 
-def open_gpu(device: int) -> Gpu | None:
-    """The GPU with this number for CUDA; None where the driver or its Python binding is missing."""
+def open_gpu(device: str) -> Gpu | None:
+    """The GPU whose id is in a device's description, as runtimes give it (see `runtimes.Facts`).
+
+    None where there is no such id, or the driver's library or its Python binding is missing.
+    """
+    found = ID.search(device)
+    if found is None:
+        return None
     try:
         import pynvml
     except ImportError:
         return None
-    address = bus_id(device)
-    if address is None:
-        return None
     try:
         pynvml.nvmlInit()
-        return Gpu(pynvml, pynvml.nvmlDeviceGetHandleByPciBusId(address))
+        return Gpu(pynvml, pynvml.nvmlDeviceGetHandleByUUID(found[0]))
     except pynvml.NVMLError:
         return None
 
 
-def bus_id(device: int) -> str | None:
-    """Where CUDA's device of this number sits: CUDA_VISIBLE_DEVICES gives other numbers than the library's."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-    handle, address = ctypes.c_int(), ctypes.create_string_buffer(BUS_ID)
-    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(handle), device):
-        return None
-    if driver.cuDeviceGetPCIBusId(address, BUS_ID, handle):
-        return None
-    return address.value.decode()
+def is_gpu(device: str) -> bool:
+    """Whether a device's description is that of a GPU."""
+    return ID.search(device) is not None

@@ -20,7 +20,7 @@ from onnxprune.graph import Graph, Model
 from onnxprune.latency.disk import digests, disk_bytes
 from onnxprune.latency.machine import Watch
 from onnxprune.latency.memory import peak_memory
-from onnxprune.latency.nvml import open_gpu
+from onnxprune.latency.nvml import is_gpu, open_gpu
 from onnxprune.latency.ready import described, feeds_for, pinned
 from onnxprune.latency.results import PERCENTILES, Comparison, Input, Timing
 from onnxprune.latency.runtimes import Prepared, Runtime, runtime
@@ -73,8 +73,8 @@ def compare(
     outputs = [p.outputs() for p in prepared[:-1]]
     apart = [p.apart() for p in prepared[:-1]]
     taken = [_memory(m, p, plan, feeds) if memory else p.facts.memory for m, p in zip(files, prepared, strict=False)]
-    on_gpu = _on_gpu(engine)
-    with Watch(open_gpu(plan.setting.device) if on_gpu else None) as watch:
+    device = prepared[0].facts.device
+    with Watch(open_gpu(device)) as watch:
         times, warm_up, stopped = measure([p.run for p in prepared], plan, progress or (lambda share: None))
     analyses = [each if isinstance(each, Analysis) else analyze(each, sizes=plan.sizes) for each in models]
     timings = tuple(
@@ -100,9 +100,9 @@ def compare(
         options=dict(facts.options),
         machine=watch.found(),
         versions={**facts.versions, "onnxprune": own_version()},
-        device=facts.device,
+        device=device,
         again=_kept(times[:, -1]),
-        **_asked(plan, feeds, on_gpu),
+        **_asked(plan, feeds, is_gpu(device)),
     )
 
 
@@ -145,10 +145,6 @@ def stop_rule(plan: Plan) -> str:
         return f"after {plan.rounds} rounds"
     early = f", or once all ratios are known to within {plan.tolerance:g}" if plan.tolerance is not None else ""
     return f"after {plan.seconds:g} s ({MIN_ROUNDS} to {MAX_ROUNDS} rounds){early}"
-
-
-def _on_gpu(engine: Runtime) -> bool:
-    return bool(getattr(engine, "on_gpu", False))
 
 
 def check_models(models: Sequence[Model]) -> None:

@@ -67,7 +67,7 @@ class Timing:
     memory: int | None = None
     cache: str = "none"
     apart: Apart | None = None
-    times: tuple[float, ...] = ()
+    times: tuple[float, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Comparison:
     stop_rule: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     device: str = ""
-    again: tuple[float, ...] = ()
+    again: tuple[float, ...] = field(default=(), repr=False)
 
     @property
     def noisy(self) -> bool:

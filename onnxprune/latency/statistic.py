@@ -3,6 +3,8 @@
 The bootstrap is used for medians alone. Its resamples hold no value beyond the largest that was seen, and repeat the
 few that make up a tail: intervals of p99 from it miss far more often than they say, and that of the longest run is no
 interval at all. Tails get order statistics instead; of the longest run it is told which share of all runs it covers.
+Both take runs for independent: where a machine drifts, intervals of times are too narrow, and only the ratios within
+rounds, from which the drift is gone, can be relied on.
 """
 
 from __future__ import annotations

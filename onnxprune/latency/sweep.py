@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+from onnxprune.analysis import analyze
 from onnxprune.errors import OnnxPruneError, UsageError
 from onnxprune.graph import Model
+from onnxprune.latency.attribution import Attribution, attribute
 from onnxprune.latency.children import run_alone
 from onnxprune.latency.inputs import check_inputs, refuse_open
-from onnxprune.latency.paired import check_models, compare
+from onnxprune.latency.paired import check_models, compare, names_of
 from onnxprune.latency.ready import items
 from onnxprune.latency.results import Comparison
 from onnxprune.latency.runtimes import runtime
 from onnxprune.latency.statistic import Interval
 from onnxprune.latency.turns import Plan, Progress
+from onnxprune.widths import GroupWidths, group_widths
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,16 @@ class Part:
         items: that a run computes (the batch).
         found: the comparison, or None.
         error: why there is none.
+        layers: where the time of every model goes, by name, if that was asked for.
+        widths: of the first model's channel groups in the others.
     """
 
     plan: Plan
     items: int
     found: Comparison | None = None
     error: OnnxPruneError | None = None
+    layers: Mapping[str, Attribution] = field(default_factory=dict)
+    widths: tuple[GroupWidths, ...] = ()
 
     @property
     def name(self) -> str:
@@ -63,7 +70,12 @@ class Part:
 
 
 def sweep(
-    models: Sequence[Model], plans: Sequence[Plan], progress: Progress | None = None, *, memory: bool = False
+    models: Sequence[Model],
+    plans: Sequence[Plan],
+    progress: Progress | None = None,
+    *,
+    memory: bool = False,
+    layers: bool = False,
 ) -> tuple[Part, ...]:
     """Compare the same models under every plan.
 
@@ -75,6 +87,7 @@ def sweep(
         plans: how to measure.
         progress: is told the share that is done, from 0 to 1.
         memory: also measure what each model takes.
+        layers: also profile every model, in onnxruntime on the CPU.
 
     Raises:
         UsageError: there is no plan, a runtime is not known, a dimension has no size, or inputs do not fit a model.
@@ -87,7 +100,7 @@ def sweep(
     tell = progress or (lambda share: None)
     parts = []
     for k, plan in enumerate(plans):
-        parts.append(_part(models, plan, memory, lambda share, k=k: tell((k + share) / len(plans))))  # type: ignore[misc]
+        parts.append(_part(models, plan, memory, layers, lambda share, k=k: tell((k + share) / len(plans))))  # type: ignore[misc]
     return tuple(parts)
 
 
@@ -101,13 +114,28 @@ def _check(models: Sequence[Model], plan: Plan) -> None:
             check_inputs(model, plan.inputs)
 
 
-def _part(models: Sequence[Model], plan: Plan, memory: bool, progress: Progress) -> Part:
+def _part(models: Sequence[Model], plan: Plan, memory: bool, layers: bool, progress: Progress) -> Part:
     count = items(models[0], plan)
     try:
-        return Part(plan, count, run_alone(_compare, list(models), plan, memory, progress=progress))
+        found = run_alone(measured, list(models), plan, memory, layers, progress=progress)
     except OnnxPruneError as error:
         return Part(plan, count, error=error)
+    return Part(plan, count, found.comparison, layers=found.layers, widths=found.widths)
 
 
-def _compare(models: Sequence[Model], plan: Plan, memory: bool, progress: Progress) -> Comparison:
-    return compare(models, plan, progress, memory=memory)
+class Measured(NamedTuple):
+    """All that is found out of models in one process, where each is analyzed once."""
+
+    comparison: Comparison
+    layers: Mapping[str, Attribution]
+    widths: tuple[GroupWidths, ...]
+
+
+def measured(models: Sequence[Model], plan: Plan, memory: bool, layers: bool, progress: Progress) -> Measured:
+    """Compare models, and tell where their time goes and what is left of their groups."""
+    analyses = [analyze(model, sizes=plan.sizes) for model in models]
+    found = compare(analyses, plan, progress, memory=memory)
+    names = names_of(models)
+    named = dict(zip(names, analyses, strict=True))
+    spent = {name: attribute(each, plan.setting.threads) for name, each in named.items()} if layers else {}
+    return Measured(found, spent, group_widths(analyses[0], dict(zip(names[1:], models[1:], strict=True))))

@@ -1,7 +1,7 @@
 """What came out, for people and programs: one data model, shown in the terminal, as JSON, Markdown or one HTML page."""
 
 from onnxprune.report.analysis_file import analysis_document
-from onnxprune.report.bench import Bench, GroupWidths, group_widths
+from onnxprune.report.bench import Bench
 from onnxprune.report.cells import Table
 from onnxprune.report.choice import Candidate, Choice, choose
 from onnxprune.report.data import Accuracy, Figures, FrozenReason, Report, Width, report_on
@@ -15,7 +15,6 @@ __all__ = [
     "Choice",
     "Figures",
     "FrozenReason",
-    "GroupWidths",
     "Report",
     "Table",
     "Width",
@@ -23,7 +22,6 @@ __all__ = [
     "check_outputs",
     "choose",
     "document",
-    "group_widths",
     "render",
     "report_format",
     "report_on",

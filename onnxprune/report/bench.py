@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from onnxprune.analysis import Analysis
-from onnxprune.groups import Group, Member
 from onnxprune.latency import Attribution, Comparison, GroupTime
-from onnxprune.report.cards import faster, floor_card, resolved, timing_card
+from onnxprune.report.cards import CARDS, faster, floor_card, resolved, timing_card
 from onnxprune.report.cells import Bar, Cell, Table, number, table, text
 from onnxprune.report.choice import choice_table, choose, frontier_plot
 from onnxprune.report.facts import facts_table, nodes_table
@@ -18,21 +15,7 @@ from onnxprune.report.layers import layers
 from onnxprune.report.plots import timing_plots
 from onnxprune.report.sheet import Plot, Sheet
 from onnxprune.report.tables import compared_table, layers_table, tails_table, timing_table
-
-
-@dataclass(frozen=True)
-class GroupWidths:
-    """Units of a channel group of the first model, and how many of them other models have.
-
-    Attributes:
-        group: its name.
-        size: units in the first model.
-        kept: by the other models' names; None where they have no tensors of these names, or such as do not fit.
-    """
-
-    group: str
-    size: int
-    kept: Mapping[str, int | None]
+from onnxprune.widths import GroupWidths
 
 
 @dataclass(frozen=True)
@@ -61,32 +44,6 @@ class Bench:
         return self.timing.to_json() | more | {"accuracy": dict(self.accuracy), "failed": list(self.failed)}
 
 
-def group_widths(analyses: Sequence[Analysis], names: Sequence[str]) -> tuple[GroupWidths, ...]:
-    """The widths of the first model's groups in all others, read off tensors of the same names.
-
-    Pruning keeps names, so that this needs no mask. Nothing, if no other model is a pruned form of the first.
-    """
-    first, *others = analyses
-    owners = Counter((member.tensor, member.axis) for group in first.groups for member in group.members)
-    dims = [{t.name: tuple(t.dims) for t in each.original.proto.graph.initializer} for each in others]
-    found = []
-    for group in first.groups:
-        # Of an axis that several groups make (heads x head width) its size does not tell how many each has left.
-        own = [m for m in group.members if owners[m.tensor, m.axis] == 1 and m.size == m.multiplicity * group.size]
-        kept = {name: _kept(group, own, sizes) for name, sizes in zip(names[1:], dims, strict=True)}
-        found.append(GroupWidths(group.name, group.size, kept))
-    known = any(kept is not None for width in found for kept in width.kept.values())
-    return tuple(found) if known else ()
-
-
-def _kept(group: Group, members: Sequence[Member], sizes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """Units that are left, if all tensors say the same."""
-    present = [m for m in members if len(sizes.get(m.tensor, ())) > m.axis]
-    counts = {divmod(sizes[m.tensor][m.axis], m.multiplicity) for m in present}
-    count, rest = counts.pop() if len(counts) == 1 else (0, 1)
-    return count if not rest and count <= group.size else None
-
-
 # How it is told ------------------------------------------------------------------------------------------------------
 
 
@@ -100,7 +57,8 @@ def bench_sheet(report: Bench) -> Sheet:
     others = c.models[1:]
     names = ", ".join(t.name for t in others) if len(others) <= NAMED else f"{len(others)} models"
     title = f"{names} against {c.models[0].name}"
-    cards = (*(timing_card(t, c) for t in c.models[1:]), floor_card(c))
+    shown = others if len(others) <= CARDS else sorted(others, key=lambda t: t.ratio.median)[:CARDS]
+    cards = (*(timing_card(t, c) for t in shown), floor_card(c))
     return Sheet(title, verdict(report), cards, (*_parts(report), *nodes_table(c)))
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from onnxprune.latency import Comparison, Timing
 from onnxprune.report.sheet import Card
 
+CARDS = 6
+"""Models that have one; of more, the best."""
+
 
 def resolved(t: Timing, c: Comparison) -> int:
     """-1 if a model is faster than the first, 1 if it is slower, 0 if the difference is no larger than the A/A's."""

@@ -11,7 +11,7 @@ import numpy as np
 from onnxprune.errors import UsageError
 from onnxprune.latency import Comparison, Interval, Timing
 from onnxprune.pareto import beaten_by
-from onnxprune.report.cards import floor_card, timing_card
+from onnxprune.report.cards import CARDS, floor_card, timing_card
 from onnxprune.report.cells import Table, number, short, table, text
 from onnxprune.report.drawing import (
     WIDTH,
@@ -157,7 +157,8 @@ def _candidate(t: Timing, accuracy: Mapping[str, float], better: Mapping[str, st
 def choice_sheet(choice: Choice) -> Sheet:
     """The whole report."""
     first = choice.measurements[0]
-    cards = (*(_card(each, choice) for each in choice.candidates[1:]), floor_card(first))
+    best_first = sorted(choice.candidates[1:], key=lambda c: (not c.unbeaten, c.ratio.median))
+    cards = (*(_card(each, choice) for each in best_first[:CARDS]), floor_card(first))
     title = f"{len(choice.candidates)} models, {' and '.join(_in_words(choice))}"
     return Sheet(title, verdict(choice), cards, tuple(_parts(choice)))
 

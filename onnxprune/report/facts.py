@@ -140,7 +140,8 @@ def _heat(m: Mapping[str, Any]) -> str:
         ", ".join(slowed) or "none" if isinstance(slowed, list) else UNKNOWN if slowed is None else f"{slowed} times"
     )
     limit = f" of {m['power_limit_w']:g} W" if m.get("power_limit_w") else ""
-    return f"{_ends(m.get('power_w'), 'W')}{limit}, {_ends(m.get('temperature_c'), '°C')}, throttling: {words}"
+    power, heat = _ends(m.get("power_w"), "W"), _ends(m.get("temperature_c"), "°C")
+    return f"power {power}{limit}, temperature {heat}, throttling {words}"
 
 
 def _ends(values: Any, unit: str) -> str:

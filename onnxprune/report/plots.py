@@ -90,7 +90,7 @@ def _hill(runs: Runs, scale: Scale, base: float) -> Iterator[Markup]:
     yield path(tops, f"{runs.kind} stroke")
     yield line((scale.start, base), (scale.end, base), "base")
     yield line((scale(median), base - 37), (scale(median), base), "median")
-    yield text((scale.start, base - 40), shortened(runs.name, 50), kind="label strong")
+    yield text((scale.start, base - 40), shortened(runs.name, 30), kind="label strong")
     beyond = len(runs.times) - len(places)
     more = f", {beyond} of {len(runs.times)} beyond the axis" if beyond else ""
     yield text((scale.end, base - 40), f"median {median:.4g} ms{more}", "end")

@@ -39,7 +39,8 @@ td.text { min-width: 9rem; }
 .gone { fill: var(--gone); }
 .plot { display: block; width: 100%; min-width: 28rem; height: auto; }
 .wide .plot { min-width: 46rem; }
-.plot text { font: 12px system-ui, sans-serif; fill: var(--soft); font-variant-numeric: tabular-nums; }
+.plot text { font: 12px system-ui, sans-serif; fill: var(--soft); font-variant-numeric: tabular-nums;
+  paint-order: stroke; stroke: var(--paper); stroke-width: 3px; stroke-linejoin: round; }
 .plot .axis { fill: var(--soft); }
 .plot .strong { fill: var(--ink); font-weight: 600; }
 .grid { stroke: var(--grid); }

@@ -156,7 +156,10 @@ def layers_table(found: Mapping[str, Attribution]) -> Table:
             own = [part.seconds, *(time.get(part.nodes[0]) for time in times)]
             rows.append((f"{part.nodes[0]}{more}", part.op, *("-" if t is None else f"{1e6 * t:.0f}" for t in own)))
     shares = ", ".join(f"{each.attributed:.1%}" for each in found.values())
-    note = f"A node with those that run together with it. Attributed: {shares} of what all operators take."
+    note = (
+        "A node with those that run together with it; -: there it runs together with one of another row. "
+        f"Attributed: {shares} of what all operators take."
+    )
     columns = [text("node"), text("as"), *map(number, found)]
     return table("Where the time goes (us)", columns, rows, note, folded=len(rows) > LONG)
 

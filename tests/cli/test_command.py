@@ -81,18 +81,7 @@ def test_the_examples_of_the_help_run(verb, run, folder):
     if verb.name in (*TRAINING, "search", "compare"):
         prepare_training(folder)
     if verb.name == "compare":
-        run(
-            "bench",
-            "model.onnx",
-            "small.onnx",
-            "--runs",
-            2,
-            "--no-memory",
-            "--report",
-            "times.json",
-            "--size",
-            "batch=1",
-        )
+        run("bench", "model.onnx", "small.onnx", "--size", "batch=1", "--runs", 2, "--report", "times.json")
     help = CliRunner().invoke(application, [verb.name, "--help"]).stdout
     for line in re.findall(rf"^    onnxprune ({verb.name} .*)$", help, re.M):
         words = shlex.split(line.partition(" |")[0])

@@ -12,8 +12,7 @@ from tests.cli.conftest import document
 from tests.cli.test_files import fields, problems
 from tests.report.test_formats import Page
 
-SIZE = ("--size", "batch=1")
-QUICK = ("--runs", 5, "--no-memory", *SIZE)
+QUICK = ("--runs", 5, "--no-memory", "--size", "batch=1")
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def test_the_json_is_what_the_documents_say(run, models):
 
 
 def test_memory_is_told_unless_it_is_not_wanted(run, models):
-    whole = document(run("bench", *models[:2], "--runs", 2, "--json", *SIZE))
+    whole = document(run("bench", *models[:2], "--runs", 2, "--size", "batch=1", "--json"))
     assert all(isinstance(each["memory"], int) for each in whole["models"])
     assert document(run("bench", *models[:2], *QUICK, "--json"))["models"][0]["memory"] is None
 
@@ -66,15 +65,6 @@ def test_what_is_first_is_printed_first(run, models):
         line.strip() for line in lines if line.strip() in {"Timing", "Models", "Widths", "Facts of the measurement"}
     ]
     assert titles == ["Timing", "Models", "Widths", "Facts of the measurement"]
-
-
-def test_models_are_analyzed_once(run, models, monkeypatch):
-    verb, seen = sys.modules["onnxprune.cli.bench"], []
-    analyze = verb.analyze
-    monkeypatch.setattr(verb, "analyze", lambda model, **how: seen.append(model.path.name) or analyze(model, **how))
-    monkeypatch.setattr("onnxprune.latency.paired.analyze", None)
-    assert run("bench", *models, *QUICK, "--layers").exit_code == 0
-    assert seen == list(models)
 
 
 def test_compare_by_hand(run, models):

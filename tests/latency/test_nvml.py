@@ -115,20 +115,28 @@ def test_a_watch_looks_at_the_gpu_and_leaves_the_library():
     assert "nvmlDeviceGetPowerUsage" in module.asked and module.asked[-1] == "nvmlShutdown"
 
 
-def test_the_gpu_is_found_by_its_place_on_the_bus(monkeypatch):
-    module = Refusing(nvmlInit=None, nvmlDeviceGetHandleByPciBusId=lambda address: f"handle of {address}")
+DEVICE = "NVIDIA H200 (3, GPU-01234567-89ab-cdef-0123-456789abcdef)"
+
+
+def test_the_gpu_is_found_by_its_id(monkeypatch):
+    module = Refusing(nvmlInit=None, nvmlDeviceGetHandleByUUID=lambda name: f"handle of {name}")
     monkeypatch.setitem(sys.modules, "pynvml", module)
-    monkeypatch.setattr(nvml, "bus_id", lambda device: f"0000:{device:02}:00.0")
-    found = nvml.open_gpu(3)
-    assert found is not None and found._handle == "handle of 0000:03:00.0"
+    found = nvml.open_gpu(DEVICE)
+    assert found is not None and found._handle == "handle of GPU-01234567-89ab-cdef-0123-456789abcdef"
+    assert nvml.is_gpu(DEVICE)
 
 
-def test_without_a_driver_there_is_none(monkeypatch):
-    def missing(name):
-        raise OSError(name)
+def test_a_cpu_is_no_gpu(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # nothing asks it
+    assert nvml.open_gpu("AMD EPYC") is None and nvml.open_gpu("") is None
+    assert not nvml.is_gpu("AMD EPYC")
 
-    monkeypatch.setattr(nvml.ctypes, "CDLL", missing)
-    assert nvml.bus_id(0) is None and nvml.open_gpu(0) is None
+
+def test_without_the_library_or_its_binding_there_is_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", Refusing())  # the driver refuses to begin
+    assert nvml.open_gpu(DEVICE) is None
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert nvml.open_gpu(DEVICE) is None
 
 
 def test_the_names_are_the_real_ones():

@@ -7,7 +7,8 @@ import numpy as np
 from onnxprune.latency import Attribution, Comparison, Part, Timing
 from onnxprune.latency.paired import _measured
 from onnxprune.latency.statistic import median_interval
-from onnxprune.report import Bench, GroupWidths
+from onnxprune.report import Bench
+from onnxprune.widths import GroupWidths
 from tests.timings import comparison, timing
 
 ROUNDS = 400

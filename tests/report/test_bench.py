@@ -2,19 +2,13 @@
 
 from dataclasses import replace
 
-import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 
-import onnxprune
 from onnxprune.latency import Interval
-from onnxprune.report import Bench, group_widths, sheet
+from onnxprune.report import Bench, sheet
 from onnxprune.report.bench import terminal_tables, verdict
 from onnxprune.report.cards import floor_card, resolved, timing_card
 from onnxprune.report.cells import Bar
-from tests.cli.conftest import network
-from tests.micrographs import REGISTRY
 from tests.report.samples import bench, timed
 from tests.timings import comparison, timing
 
@@ -59,6 +53,9 @@ def test_what_is_seen_first():
 def test_many_models_are_not_named_one_by_one():
     report = Bench(timed(0.004, 0.002, 0.001, 0.003, 0.009))
     assert sheet(report).title == "4 models against m0.onnx"
+    assert len(sheet(report).cards) == 5
+    many = sheet(Bench(timed(*(0.001 * k for k in (5, 9, 8, 7, 6, 4, 3, 2, 1)))))
+    assert len(many.cards) == 7 and "m8.onnx" in many.cards[0].text, "the fastest, and what they are compared with"
     assert verdict(report).startswith("3 of 4 models are faster than m0.onnx; m2.onnx is ")
 
 
@@ -77,54 +74,3 @@ def test_time_by_group_sums_to_the_whole():
 def test_widths_are_drawn():
     rows = table(bench(), "Widths").rows
     assert rows[1] == ("w1", "64", "33", Bar(33, 64, 64), "-", "-")
-
-
-# Widths, read off weights -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def dense():
-    return onnxprune.analyze(onnxprune.Model(network(width=8, second=6)))
-
-
-def pruned(analysis, **options):
-    return onnxprune.analyze(onnxprune.apply(analysis.model, onnxprune.choose(analysis, **options)))
-
-
-def test_widths_of_pruned_models_are_read_off_their_weights(dense):
-    half, less = pruned(dense, keep=0.5), pruned(dense, keep=0.25)
-    found = {w.group: (w.size, dict(w.kept)) for w in group_widths([dense, half, less], ["d", "h", "l"])}
-    assert found == {"conv1.w": (8, {"h": 4, "l": 2}), "conv2.w": (6, {"h": 3, "l": 2})}
-
-
-@pytest.mark.parametrize("name", ["inception", "attention_packed", "grouped", "residual", "dense_concat"])
-def test_widths_are_those_of_the_mask_or_not_known(name):
-    analysis = onnxprune.analyze(onnxprune.Model(REGISTRY[name]().model))
-    mask = onnxprune.choose(analysis, keep=0.5)
-    small = onnxprune.analyze(onnxprune.apply(analysis.original, mask, verify=False, analysis=analysis))
-    kept = {group.name: int(entry.kept.sum()) for group, entry in zip(analysis.groups, mask.groups, strict=True)}
-    found = {width.group: width.kept["small"] for width in group_widths([analysis, small], ["dense", "small"])}
-    assert all(count in (None, kept[group]) for group, count in found.items())
-    if name not in ("attention_packed", "grouped"):  # whose axes are products of groups
-        assert found == kept
-
-
-def test_another_network_has_no_widths(dense):
-    proto = network()
-    for tensor in proto.graph.initializer:
-        for node in proto.graph.node:
-            for k, read in enumerate(node.input):
-                if read == tensor.name:
-                    node.input[k] = f"other.{read}"
-        tensor.name = f"other.{tensor.name}"
-    assert group_widths([dense, onnxprune.analyze(onnxprune.Model(proto))], ["a", "b"]) == ()
-
-
-def test_tensors_that_disagree_tell_nothing(dense):
-    proto = onnx.ModelProto()
-    proto.CopyFrom(network())
-    (weight,) = [t for t in proto.graph.initializer if t.name == "conv2.w"]
-    weight.CopyFrom(numpy_helper.from_array(np.ones((6, 5, 3, 3), np.float32), "conv2.w"))
-    broken = replace(dense, original=onnxprune.Model(proto))
-    found = {width.group: width.kept["b"] for width in group_widths([dense, broken], ["a", "b"])}
-    assert found == {"conv1.w": None, "conv2.w": 6}

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from onnxprune.latency import Input, Setting
+from onnxprune.latency import Input
+from onnxprune.latency.machine import Watch
 from onnxprune.latency.runtimes.base import Apart
 from onnxprune.report import Bench, Choice, choose, render, sheet
 from onnxprune.report.facts import FACTS, UNKNOWN, facts_table
@@ -80,8 +81,9 @@ WORDS = """
 ab12, a.bin cd34; 17; image 8x3x224x224; image float32; computed in fp32; random; seed 7; asked for: cuda;
 40 nodes on CUDAExecutionProvider, 3 nodes on CPUExecutionProvider; CUDAExecutionProvider: use_tf32=0;
 onnxruntime-gpu 1.24, cuda 12.8, cudnn 9.8, TensorRT unknown, driver unknown; NVIDIA H200 (0, GPU-1); CPU: floating;
-GPU: locked; CPU: 800 to 3500 MHz; GPU: 1410 to 1980 MHz, memory 2619 MHz; CPU: 45.5 W, 40 to 44 °C,
-throttling: 3 times; GPU: 312.5 to 498 W of 700 W, 51 to 61 °C, throttling: power cap;
+GPU: locked; CPU: 800 to 3500 MHz; GPU: 1410 to 1980 MHz, memory 2619 MHz; CPU: power 45.5 W,
+temperature 40 to 44 °C, throttling 3 times; GPU: power 312.5 to 498 W of 700 W, temperature 51 to 61 °C,
+throttling power cap;
 0.25 cores busy with other work (cc1plus 0.2); 2 use it; 4; allowed on cores 2, 3; until settled (3 rounds were);
 11 runs of every model; after 10 s; it ended after 11 rounds; p50 10 (10 to 10); max 30 (95% sure to cover 97% of runs);
 host 1.1 ms, device 8.3 ms, copy 2.7 ms; on: inputs and outputs stay on the device; engines: warm;
@@ -141,7 +143,7 @@ def test_what_is_not_told_is_called_unknown():
     told = {row[0]: str(row[1]) for row in facts_table(SILENT).rows}
     silent = ("model SHA-256", "opset", "input shapes", "nodes that fell back", "device", "peak memory", "clocks are")
     assert all(told[name].removeprefix("CPU: ") == UNKNOWN for name in silent), told
-    assert told["power, temperature, throttling"] == "CPU: unknown, unknown, throttling: unknown"
+    assert told["power, temperature, throttling"] == "CPU: power unknown, temperature unknown, throttling unknown"
     on_gpu = {row[0]: str(row[1]) for row in facts_table(replace(SILENT, binding=False)).rows}
     assert on_gpu["clocks seen"] == "CPU: unknown; GPU: unknown"
     assert on_gpu["host, device and copies apart"] == UNKNOWN
@@ -166,11 +168,11 @@ def test_the_provider_of_every_node_is_on_the_page():
     assert "Provider of every node" not in {table.title for table in sheet(Bench(SILENT)).tables}
 
 
-def test_settings_of_a_runtime_are_no_fact_of_their_own():
-    """All that a setting says of the run is told by some fact, or by the options as the runtime has them."""
-    told = {"threads", "precision", "binding", "graph"}
-    as_options = {"device", "tf32", "nhwc", "search", "cache", "fallback", "profile", "optimized"}
-    assert set(Setting.__dataclass_fields__) <= told | as_options
+def test_what_facts_name_of_a_machine_is_what_a_watch_finds():
+    with Watch() as watch:
+        pass
+    named = {path.removeprefix("machine.") for fact in FACTS for path in fact.fields if path.startswith("machine.")}
+    assert named <= watch.found().keys() == MACHINE.keys()
 
 
 def test_documents_are_plain(tmp_path):
