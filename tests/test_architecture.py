@@ -16,7 +16,7 @@ PACKAGE = "onnxprune"
 
 # Imports run one way: a room uses rooms further up, and its neighbours in the same line, never round in a circle.
 FLOOR_PLAN = """
-errors types environment collector
+errors types environment collector pareto
 embedded external files lazy outgoing saving tensors wire
 forms
 unify
@@ -27,7 +27,7 @@ coupling groups
 branches
 cost repair folding
 analysis
-resources mask selection
+resources mask selection widths
 ranking
 bypass slicing surgery compare execution
 verify
@@ -45,6 +45,7 @@ BLIND = {("torch", "search"), ("search", "torch")}
 EXCLUSIVE = {
     "onnx_graphsurgeon": {"surgery"},
     "onnxruntime": {"execution", "latency"},
+    "pynvml": {"latency"},
     "torch": {"torch"},
     "models": set(),
     "benchmarks": set(),

@@ -18,6 +18,8 @@ DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 EXIT = re.compile(r"  # exit status (\d)$")
 TRAINING = {"slim", "chipnet", "search", "finetune"}
 """Verbs that begin with a task instead of a model."""
+TIMING = {"bench", "compare"}
+"""Verbs that take as long as they are given."""
 IDS = [path.name for path in DOCUMENTS]
 
 
@@ -73,7 +75,7 @@ def test_the_first_help_is_a_tour_that_runs(folder: Path) -> None:
     shutil.copy(folder / model, folder / "model.onnx")
     tour = re.findall(r"^    (onnxprune .*)$", CliRunner().invoke(application, ["--help"]).stdout, re.M)
     assert len(tour) == len(application.commands)
-    run_console("\n".join(f"$ {line}{' --runs 2' * ('bench' in line)}" for line in tour))
+    run_console("\n".join(f"$ {line}{' --runs 2' * (line.split()[1] in TIMING)}" for line in tour))
 
 
 def test_commands_are_read_as_they_are_meant() -> None:

@@ -9,6 +9,7 @@ from onnxprune.cli.application import Application
 from onnxprune.cli.apply import apply
 from onnxprune.cli.bench import bench
 from onnxprune.cli.chipnet import chipnet
+from onnxprune.cli.compare import compare
 from onnxprune.cli.finetune import finetune
 from onnxprune.cli.mask import mask
 from onnxprune.cli.prune import prune
@@ -18,7 +19,7 @@ from onnxprune.cli.verify import verify
 
 __all__ = ["application", "main"]
 
-VERBS = (prune, analyze, mask, apply, verify, bench, slim, chipnet, search, finetune)
+VERBS = (prune, analyze, mask, apply, verify, bench, compare, slim, chipnet, search, finetune)
 
 
 @click.group(cls=Application, context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,7 +38,9 @@ def application() -> None:
       onnxprune mask model.onnx --target macs=0.5 -o mask.json
       onnxprune apply model.onnx --mask mask.json -o small.onnx
       onnxprune verify model.onnx small.onnx --mask mask.json
-      onnxprune bench model.onnx small.onnx
+      onnxprune bench model.onnx small.onnx --size batch=1
+    Which of many to take:
+      onnxprune compare model.onnx small.onnx --size batch=1
     While training, in PyTorch (here on shipped digits):
       onnxprune slim --epochs 4 --prune-at 2 --target macs=0.5 -o slim
       onnxprune chipnet --soft-epochs 2 --epochs 2 --target params=0.5 -o chip

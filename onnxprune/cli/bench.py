@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from onnxprune import api
-from onnxprune.analysis import analyze
 from onnxprune.cli import options
 from onnxprune.cli.application import Verb
 from onnxprune.cli.output import Output
+from onnxprune.cli.quality import Quality, quality
+from onnxprune.cli.running import Running, run
+from onnxprune.cli.timed import timed
 from onnxprune.cli.work import refuse_unknown_sizes
 from onnxprune.errors import UsageError
 from onnxprune.graph import Model
-from onnxprune.latency import (
-    RUNTIMES,
-    Attribution,
-    Comparison,
-    Plan,
-    Setting,
-    attribute,
-    compare,
-    parse_condition,
-)
-from onnxprune.report.tables import compared_table, layers_table, machine_table, tails_table, timing_table
+from onnxprune.latency import Plan, names_of, parse_condition
+from onnxprune.latency.disk import model_files
+from onnxprune.latency.sweep import Part
+from onnxprune.report import Bench, check_outputs, render, report_format, write_text
+from onnxprune.report.bench import terminal_tables, verdict
+from onnxprune.report.cells import Table
+from onnxprune.report.formats import AnyReport
+from onnxprune.report.sweep import Swept, sweep_tables
+from onnxprune.report.sweep import verdict as sweep_verdict
 
-measuring, running = options.under("How to measure"), options.under("Where to run")
+measuring = options.under("How to measure")
 
 
 @dataclass(frozen=True)
@@ -39,31 +39,20 @@ class Measuring:
     runs: int | None
     tolerance: float | None
     seed: int
-    layers: bool
-    fail_if: tuple[str, ...]
+    memory: bool
+
+    def plan(self, sizes: Mapping[str, int]) -> Plan:
+        """The library's form."""
+        return Plan(seconds=self.seconds, rounds=self.runs, tolerance=self.tolerance, seed=self.seed, sizes=sizes)
 
 
 @dataclass(frozen=True)
-class Running:
-    """Where to run."""
+class Telling:
+    """What comes out."""
 
-    runtime: str
-    threads: int
-    device: int
-    precision: str
-    tf32: bool
-    nhwc: bool
-    cuda_graph: bool
-    binding: bool
-    fallback: bool
-    cache: Path | None
-
-    @property
-    def setting(self) -> Setting:
-        """The library's form."""
-        gpu = {"tf32": self.tf32, "nhwc": self.nhwc, "graph": self.cuda_graph, "binding": self.binding}
-        how = {"precision": self.precision, "cache": self.cache, "fallback": self.fallback}
-        return Setting(threads=self.threads, device=self.device, **gpu, **how)  # type: ignore[arg-type]
+    layers: bool
+    fail_if: tuple[str, ...]
+    report: Path | None
 
 
 measured = options.bundled(
@@ -80,27 +69,26 @@ measured = options.bundled(
         help="Stop as soon as all ratios are known to within this (0.005: half a percent).",
     ),
     measuring("--seed", type=int, default=0, help="Seed of the random input."),
-    measuring("--layers", is_flag=True, help="Also profile every model, and tell the time of each of its nodes (CPU)."),
-    measuring(
+    measuring("--memory/--no-memory", default=True, help="Also run each model once in a process of its own."),
+)
+telling = options.under("What comes out")
+report_file = telling(
+    "--report",
+    type=options.FILE,
+    metavar="FILE",
+    help="Write a report: a page with plots (.html), Markdown (.md) or JSON with every sample (.json).",
+)
+told = options.bundled(
+    "told",
+    Telling,
+    telling("--layers", is_flag=True, help="Also profile every model, and tell the time of each node and group (CPU)."),
+    telling(
         "--fail-if",
         multiple=True,
         metavar="CONDITION",
         help="Exit with 1 if it holds of a model: 'p50 > 0.95x' by the first model's, or 'p99 > 8ms'. May be repeated.",
     ),
-)
-run = options.bundled(
-    "run",
-    Running,
-    running("--runtime", type=click.Choice(list(RUNTIMES)), default="cpu", help="cpu, cuda: onnxruntime's."),
-    running("--threads", type=click.IntRange(min=0), default=0, metavar="N", help="On the CPU (0: the default)."),
-    running("--device", type=click.IntRange(min=0), default=0, metavar="N", help="Number of the GPU."),
-    running("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", help="Where it can be chosen."),
-    running("--tf32", is_flag=True, help="Let a GPU multiply single precision in TF32."),
-    running("--nhwc", is_flag=True, help="Let a GPU compute convolutions with channels last."),
-    running("--cuda-graph", is_flag=True, help="Replay a recorded CUDA graph."),
-    running("--binding/--no-binding", default=True, help="Keep inputs and outputs on the GPU."),
-    running("--fallback", is_flag=True, help="Let nodes that the runtime lacks run elsewhere; else that is an error."),
-    running("--cache", type=options.FILE, metavar="FOLDER", help="For TensorRT's engines and timings."),
+    report_file,
 )
 
 
@@ -108,46 +96,91 @@ run = options.bundled(
 @click.argument("models", type=options.FILE, nargs=-1, required=True, metavar="MODEL MODEL...")
 @measured
 @run
+@quality
+@told
 @options.sizes
 @options.printing
-def bench(models: tuple[Path, ...], measured: Measuring, run: Running, sizes: Mapping[str, int], out: Output) -> None:
+def bench(
+    models: tuple[Path, ...],
+    measured: Measuring,
+    run: Running,
+    quality: Quality,
+    told: Telling,
+    sizes: Mapping[str, int],
+    out: Output,
+) -> None:
     """Time models side by side.
 
     The models take turns on the same random input, in orders drawn at random, so that a machine that slows down slows
     all of them. The first is what the others are compared with, and takes part twice: by how much it differs from
     itself is the floor below which no difference means anything. Prints medians with 95% confidence intervals of the
-    time and of its ratio to the first model's, tails, what the machine did meanwhile, and by how much outputs differ
-    from the first model's, relative to their range.
+    time and of its ratio to the first model's, tails, by how much outputs differ from the first model's, relative to
+    their range, and all that makes the figures reproducible, from the files' SHA-256 to the clocks of the machine.
 
     \b
     Examples:
-      onnxprune bench model.onnx small.onnx
+      onnxprune bench model.onnx small.onnx --size batch=1
+      onnxprune bench model.onnx small.onnx --size batch=1 --layers --report report.html
+      onnxprune bench model.onnx small.onnx --runtime cpu --runtime openvino --sweep batch=1,8
       onnxprune bench model.onnx small.onnx --threads 1 --seconds 30 --size batch=8 --fail-if 'p99 > 50ms'
     """
-    if measured.layers and run.runtime != "cpu":
-        raise UsageError("--layers profiles onnxruntime on the CPU", "leave it out, or take --runtime cpu")
-    conditions = [parse_condition(text) for text in measured.fail_if]
-    loaded = [api.load(path) for path in models]
+    if told.layers and run.runtime != ("cpu",):
+        raise UsageError("--layers profiles onnxruntime on the CPU", "leave it out, or take --runtime cpu alone")
+    conditions = [parse_condition(text) for text in told.fail_if]
+    loaded = load_all(models, sizes, told.report)
+    plans = run.plans(loaded[0], measured.plan(sizes))
+    known = quality.of(loaded, names_of(loaded))
+    parts = timed(loaded, plans, out, memory=measured.memory, layers=told.layers)
+    reports = {}
+    for part in parts:
+        if part.found is not None:
+            failed = tuple(text for condition in conditions for text in condition.met_by(part.found))
+            reports[part.name] = Bench(part.found, part.layers, part.widths, known, failed)
+    _tell(parts, reports, told.report, out)
+
+
+def _tell(parts: Sequence[Part], reports: Mapping[str, Bench], path: Path | None, out: Output) -> None:
+    """Print and write what came out; exit with 2 if a part failed, with 1 if a condition did not hold."""
+    swept = Swept(tuple(parts), reports)
+    report = next(iter(reports.values())) if len(parts) == 1 else swept
+    write_report(report, path)
+    if isinstance(report, Bench):
+        shown: list[Table | str] = [verdict(report), *terminal_tables(report)]
+    else:
+        shown = [sweep_verdict(swept), *sweep_tables(swept)]
+    failed = [text for each in reports.values() for text in each.failed]
+    out.result(report.to_json(), *shown, *failed, *written(path))
+    if swept.failed or failed:
+        click.get_current_context().exit(2 if swept.failed else 1)
+
+
+def load_all(paths: Sequence[Path], sizes: Mapping[str, int], report: Path | None) -> list[Model]:
+    """The models, once it is sure that the report can be written.
+
+    Raises:
+        ModelError: a model cannot be read.
+        OutputError: the report cannot be written, or would take the place of a model.
+        UsageError: a size is for a dimension that a model does not have, or the report's format is not known.
+    """
+    if report is not None:
+        report_format(report)
+    loaded = [api.load(path) for path in paths]
+    check_outputs([report], [file for path in paths for file in model_files(path)])
     for model in loaded:
         refuse_unknown_sizes(model, sizes)
-    how = {"seconds": measured.seconds, "rounds": measured.runs, "tolerance": measured.tolerance, "seed": measured.seed}
-    plan = Plan(runtime=run.runtime, setting=run.setting, sizes=sizes, **how)  # type: ignore[arg-type]
-    with out.bar("timing") as progress:
-        found = compare(loaded, plan, progress)
-    layers = _profiled(found, loaded, run, sizes) if measured.layers else {}
-    failed = [text for condition in conditions for text in condition.met_by(found)]
-    shown = [timing_table(found), tails_table(found), machine_table(found), compared_table(found)]
-    shown += [layers_table(layers)] if layers else []
-    told = {name: [asdict(part) for part in each.parts] for name, each in layers.items()}
-    out.result(found.to_json() | {"layers": told, "failed": failed}, *shown, *failed)
-    if failed:
-        click.get_current_context().exit(1)
+    return loaded
 
 
-def _profiled(
-    found: Comparison, models: Sequence[Model], run: Running, sizes: Mapping[str, int]
-) -> dict[str, Attribution]:
-    """Where the time of every model goes, by its name."""
-    names = [timing.name for timing in found.models]
-    analyses = [analyze(model, sizes=sizes) for model in models]
-    return {name: attribute(analysis, run.threads) for name, analysis in zip(names, analyses, strict=True)}
+def write_report(report: AnyReport, path: Path | None) -> None:
+    """Write a report, if it is wanted.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if path is not None:
+        write_text(path, render(report, path))
+
+
+def written(path: Path | None) -> list[str]:
+    """What was written, in words."""
+    return [] if path is None else [f"Written: {path}"]

@@ -7,13 +7,15 @@ tensors that it reads and those that it makes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import NodeProto
 
 from onnxprune.analysis import Analysis
+from onnxprune.cost import Term, term, usage
+from onnxprune.forms import Atom
 from onnxprune.graph import Node
 from onnxprune.latency.parts import LAYOUT
 from onnxprune.latency.profile import Kernel, name_of, profile
@@ -32,13 +34,28 @@ class Part:
         nodes: their labels, the layer among them first; none for what could not be attributed.
         op: what runs them.
         seconds: of one run: the median.
-        groups: channel groups on their tensors.
+        groups: channel groups on their tensors, each with its share of the time; they sum to 1, or there are none.
     """
 
     nodes: tuple[str, ...]
     op: str
     seconds: float
-    groups: tuple[str, ...]
+    groups: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class GroupTime:
+    """What a channel group has to do with a model's time.
+
+    Attributes:
+        seconds: its share of every part that its channels pass. Those of all groups, and what passes none, sum to the
+            whole time.
+        touched: those parts whole: no pruning of this group saves more than that. A part that several groups pass
+            counts for each of them, so these do not sum to anything.
+    """
+
+    seconds: float
+    touched: float
 
 
 @dataclass(frozen=True)
@@ -61,13 +78,24 @@ class Attribution:
         """The share of it that belongs to original nodes."""
         return sum(part.seconds for part in self.parts if part.nodes) / max(self.seconds, 1e-12)
 
-    def by_group(self) -> dict[str, float]:
-        """Seconds of what a group's channels pass; parts that several groups pass count for each."""
-        found: dict[str, float] = {}
+    def by_group(self) -> dict[str, GroupTime]:
+        """The time of every channel group.
+
+        A part's time is shared by what would go with each group: its multiply-accumulates if it has some, else the
+        elements that it makes. A convolution's all go with the group that it reads, and all with the one that it makes,
+        so each gets half; of what a Concat makes, each group's own channels go with it.
+        """
+        found: dict[str, GroupTime] = {}
         for part in self.parts:
-            for group in part.groups:
-                found[group] = found.get(group, 0.0) + part.seconds
+            for name, share in part.groups.items():
+                before = found.get(name, GroupTime(0.0, 0.0))
+                found[name] = GroupTime(before.seconds + share * part.seconds, before.touched + part.seconds)
         return found
+
+    @property
+    def ungrouped(self) -> float:
+        """Seconds of what passes no channel group, or could not be attributed."""
+        return sum(part.seconds for part in self.parts if not part.groups)
 
 
 def attribute(analysis: Analysis, threads: int = 0, seconds: float = 1.0) -> Attribution:
@@ -127,10 +155,23 @@ class Owners:
         """Their labels."""
         return tuple(self._nodes[index].label for index in indices)
 
-    def groups(self, indices: Iterable[int]) -> tuple[str, ...]:
-        """The channel groups on the tensors of some nodes."""
-        found = channel_atoms(self._analysis, [self._nodes[index] for index in indices])
-        return tuple(dict.fromkeys(self._analysis.owner[atom] for atom in found))
+    def groups(self, indices: Sequence[int]) -> dict[str, float]:
+        """The channel groups on the tensors of some nodes, with their shares (see `Attribution.by_group`)."""
+        passing: dict[str, list[Atom]] = {}
+        for atom in channel_atoms(self._analysis, [self._nodes[index] for index in indices]):
+            passing.setdefault(self._analysis.owner[atom], []).append(atom)
+        sizes = self._sizes(indices)
+        gone = {name: usage(sizes, {}) - usage(sizes, dict.fromkeys(members, 0)) for name, members in passing.items()}
+        # Of a part that makes none of the channels that it reads (a mean over all of them, say) nothing goes with any.
+        whole = sum(gone.values())
+        return {name: lost / whole if whole else 1 / len(gone) for name, lost in gone.items()}
+
+    def _sizes(self, indices: Iterable[int]) -> list[Term]:
+        """The multiply-accumulates of some nodes, or the elements that they make."""
+        trace, inside = self._analysis.trace, set(indices)
+        work = [term(work.forms) for work in trace.work if work.node.index in inside]
+        made = (name for index in inside for name in self._nodes[index].outputs if name)
+        return work or [term(forms) for name in made if (forms := trace.forms.get(name))]
 
     def _made(self, names: Iterable[str]) -> list[Node]:
         """The original nodes that make tensors."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onnxprune.errors import UsageError
-from onnxprune.latency.paired import PERCENTILES, Comparison, Timing
+from onnxprune.latency.results import PERCENTILES, Comparison, Timing
 
 FORM = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*([0-9.]+)\s*(x|ms)\s*")
 SIGNS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}

@@ -1,5 +1,6 @@
-"""What a model takes on the disk."""
+"""What a model takes on the disk, and which files it is."""
 
+import hashlib
 from pathlib import Path
 
 from onnxprune.external import data_file, is_external, location
@@ -16,3 +17,12 @@ def model_files(path: Path) -> list[Path]:
 def disk_bytes(path: Path) -> int:
     """Bytes of a model's file and of its data files."""
     return sum(file.stat().st_size for file in model_files(path))
+
+
+def digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of a model's file and of its data files, by their names, as `sha256sum` tells them."""
+    found = {}
+    for each in model_files(path):
+        with each.open("rb") as file:
+            found[each.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found

@@ -6,124 +6,90 @@ The first model takes part twice: what it differs from itself by is the floor be
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnxprune.analysis import analyze
-from onnxprune.cost import Cost
+from onnxprune.analysis import Analysis, analyze
+from onnxprune.environment import own_version
 from onnxprune.errors import UsageError
-from onnxprune.execution import Outputs, random_inputs, relative_difference
+from onnxprune.execution import Feeds, Outputs, relative_difference
 from onnxprune.graph import Graph, Model
-from onnxprune.latency.disk import disk_bytes
+from onnxprune.latency.disk import digests, disk_bytes
 from onnxprune.latency.machine import Watch
-from onnxprune.latency.runtimes import Facts, runtime
-from onnxprune.latency.statistic import Interval, median_interval, quantile_interval, spread
-from onnxprune.latency.turns import Plan, Progress, measure
+from onnxprune.latency.memory import peak_memory
+from onnxprune.latency.nvml import is_gpu, open_gpu
+from onnxprune.latency.ready import described, feeds_for, pinned
+from onnxprune.latency.results import PERCENTILES, Comparison, Input, Timing
+from onnxprune.latency.runtimes import Prepared, Runtime, runtime
+from onnxprune.latency.runtimes.sessions import Provider
+from onnxprune.latency.statistic import covered, median_interval, quantile_interval, spread
+from onnxprune.latency.turns import (
+    MAX_ROUNDS,
+    MIN_ROUNDS,
+    MOST_WARM_UP,
+    STEADY,
+    WINDOW,
+    Plan,
+    Progress,
+    measure,
+)
+from onnxprune.verify import model_digest
 
-NOISY = 0.1
-PERCENTILES = {"p90": 0.9, "p95": 0.95, "p99": 0.99}
-
-
-@dataclass(frozen=True)
-class Timing:
-    """One model's part of a comparison.
-
-    Attributes:
-        name: its file name.
-        seconds: of one run.
-        percentiles: p90, p95 and p99 of it; the ends of intervals that so few runs cannot tell are infinite.
-        slowest: the longest run.
-        ratio: its time by the first model's, within rounds.
-        spread: interquartile range by median; above 0.1 the measurement is noisy.
-        params, macs: its cost.
-        bytes: its size on disk, data files included.
-        difference: largest difference from the first model's outputs relative to their range; None where their
-            shapes differ.
-        build, first: seconds until it could run, and of the first run.
-        placement: its nodes by what runs them, as the runtime counts them.
-    """
-
-    name: str
-    seconds: Interval
-    percentiles: Mapping[str, Interval]
-    slowest: float
-    ratio: Interval
-    spread: float
-    params: int
-    macs: int
-    bytes: int
-    difference: float | None
-    build: float
-    first: float
-    placement: Mapping[str, int]
+DIGITS = 9
+"""Decimal places of seconds that are kept: clocks count nanoseconds."""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Models timed side by side; the first is what the others are compared with.
-
-    Attributes:
-        models: the timings, in order.
-        floor: the first model's time by its own.
-        rounds, warm_up: how often each ran, timed and untimed.
-        stopped: why it ended.
-        runtime: that ran them, with its version.
-        options: of the runtime, as it has them.
-        threads, seed, sizes: of the plan.
-        machine: what it did meanwhile (see `machine`).
-    """
-
-    models: tuple[Timing, ...]
-    floor: Interval
-    rounds: int
-    warm_up: int
-    stopped: str
-    runtime: str
-    options: Mapping[str, Any]
-    threads: int
-    seed: int
-    sizes: Mapping[str, int]
-    machine: Mapping[str, Any]
-
-    @property
-    def noisy(self) -> bool:
-        """Whether some model's times are spread too widely to be trusted much."""
-        return any(t.spread > NOISY for t in self.models)
-
-    def to_json(self) -> dict[str, Any]:
-        """The comparison as plain data."""
-        return asdict(self) | {"noisy": self.noisy}
-
-
-def compare(models: Sequence[Model], plan: Plan | None = None, progress: Progress | None = None) -> Comparison:
+def compare(
+    models: Sequence[Model | Analysis],
+    plan: Plan | None = None,
+    progress: Progress | None = None,
+    *,
+    memory: bool = False,
+) -> Comparison:
     """Time models side by side.
 
     Args:
-        models: two or more from `load`, with the same inputs.
+        models: two or more from `load`, with the same inputs; those that are analyzed already, with the plan's sizes,
+            are not analyzed again.
         plan: how to measure.
         progress: is told the share that is done, from 0 to 1.
+        memory: also measure what each takes, where its device does not tell, in a process of its own.
 
     Raises:
         UsageError: fewer than two models, their inputs differ, or the runtime cannot be used.
         ModelError: a model does not run, or not on the device that was asked for.
     """
     plan = plan or Plan()
-    if len(models) < 2:
-        raise UsageError(f"expected two or more models to compare, got {len(models)}", "name another one")
-    _check_inputs(models)
-    engine, feeds = runtime(plan.runtime), random_inputs(models[0], plan.seed, plan.sizes)
-    prepared = [engine.prepare(model, feeds, plan.setting) for model in (*models, models[0])]
+    if plan.cpus:
+        with pinned(plan.cpus):
+            return compare(models, replace(plan, cpus=()), progress, memory=memory)
+    files = [each.original if isinstance(each, Analysis) else each for each in models]
+    check_models(files)
+    engine, feeds = runtime(plan.runtime), feeds_for(files[0], plan)
+    prepared = [engine.prepare(model, feeds, plan.setting) for model in (*files, files[0])]
     outputs = [p.outputs() for p in prepared[:-1]]
-    with Watch() as watch:
+    apart = [p.apart() for p in prepared[:-1]]
+    taken = [_memory(m, p, plan, feeds) if memory else p.facts.memory for m, p in zip(files, prepared, strict=False)]
+    device = prepared[0].facts.device
+    with Watch(open_gpu(device)) as watch:
         times, warm_up, stopped = measure([p.run for p in prepared], plan, progress or (lambda share: None))
-    costs = [analyze(model, sizes=plan.sizes).cost for model in models]
+    analyses = [each if isinstance(each, Analysis) else analyze(each, sizes=plan.sizes) for each in models]
     timings = tuple(
-        _timing(model, name, times[:, [0, k]], cost, _difference(outputs[0], outputs[k]), prepared[k].facts)
-        for k, (model, name, cost) in enumerate(zip(models, _names(models), costs, strict=True))
+        Timing(
+            name=name,
+            **_costs(analysis),
+            **_measured(times[:, 0], times[:, k]),
+            **_told(prepared[k], engine),
+            difference=_difference(outputs[0], outputs[k]),
+            apart=apart[k],
+            memory=taken[k],
+        )
+        for k, (analysis, name) in enumerate(zip(analyses, names_of(files), strict=True))
     )
+    facts = prepared[0].facts
     return Comparison(
         models=timings,
         floor=median_interval(times[:, -1] / times[:, 0]),
@@ -131,15 +97,64 @@ def compare(models: Sequence[Model], plan: Plan | None = None, progress: Progres
         warm_up=warm_up,
         stopped=stopped,
         runtime=engine.version,
-        options=dict(prepared[0].facts.options),
-        threads=plan.setting.threads,
-        seed=plan.seed,
-        sizes=dict(plan.sizes),
+        options=dict(facts.options),
         machine=watch.found(),
+        versions={**facts.versions, "onnxprune": own_version()},
+        device=device,
+        again=_kept(times[:, -1]),
+        **_asked(plan, feeds, is_gpu(device)),
     )
 
 
-def _check_inputs(models: Sequence[Model]) -> None:
+def _memory(model: Model, prepared: Prepared, plan: Plan, feeds: Feeds) -> int | None:
+    """Most bytes that a model takes."""
+    told = prepared.facts.memory
+    return peak_memory(model, plan.runtime, feeds, plan.setting) if told is None else told
+
+
+def _asked(plan: Plan, feeds: Feeds, on_gpu: bool) -> dict[str, Any]:
+    """What the plan says, as a comparison tells it."""
+    return {
+        "asked": plan.runtime,
+        "precision": plan.setting.precision,
+        "binding": plan.setting.binding if on_gpu else None,
+        "graph": plan.setting.graph if on_gpu else None,
+        "threads": plan.setting.threads,
+        "seed": plan.seed,
+        "sizes": dict(plan.sizes),
+        "inputs": tuple(Input(name, array.shape, str(array.dtype)) for name, array in feeds.items()),
+        "data": described(plan),
+        "warm_up_rule": warm_up_rule(plan),
+        "stop_rule": stop_rule(plan),
+    }
+
+
+def warm_up_rule(plan: Plan) -> str:
+    """Which rounds are not timed, in words."""
+    if plan.warm_up is not None:
+        return f"{plan.warm_up} rounds"
+    return (
+        f"until the medians of the last two windows of {WINDOW} rounds differ by less than {STEADY:.0%}, "
+        f"at most {MOST_WARM_UP} rounds"
+    )
+
+
+def stop_rule(plan: Plan) -> str:
+    """When the timing ends, in words."""
+    if plan.rounds is not None:
+        return f"after {plan.rounds} rounds"
+    early = f", or once all ratios are known to within {plan.tolerance:g}" if plan.tolerance is not None else ""
+    return f"after {plan.seconds:g} s ({MIN_ROUNDS} to {MAX_ROUNDS} rounds){early}"
+
+
+def check_models(models: Sequence[Model]) -> None:
+    """Refuse what cannot be compared.
+
+    Raises:
+        UsageError: there are fewer than two models, or their inputs differ.
+    """
+    if len(models) < 2:
+        raise UsageError(f"expected two or more models to compare, got {len(models)}", "name another one")
     first, *others = [{v.name: _describe(v) for v in Graph(model).inputs} for model in models]
     for model, other in zip(models[1:], others, strict=True):
         if other != first:
@@ -164,7 +179,7 @@ def _difference(first: Outputs, other: Outputs) -> float | None:
     return relative_difference(first, other)
 
 
-def _names(models: Sequence[Model]) -> list[str]:
+def names_of(models: Sequence[Model]) -> list[str]:
     """File names, or paths where two models' files are called alike."""
     paths = [model.path or Path("model") for model in models]
     names = [path.name for path in paths]
@@ -172,21 +187,45 @@ def _names(models: Sequence[Model]) -> list[str]:
     return [name if name not in names[:k] else f"{name} ({k + 1})" for k, name in enumerate(names)]
 
 
-def _timing(model: Model, name: str, times: np.ndarray, cost: Cost, difference: float | None, facts: Facts) -> Timing:
-    """`times` has shape `(rounds, 2)`: of the first model and of this one."""
-    first, own = times.T
-    return Timing(
-        name=name,
-        seconds=median_interval(own),
-        percentiles={label: quantile_interval(own, share) for label, share in PERCENTILES.items()},
-        slowest=float(own.max()),
-        ratio=median_interval(own / first),
-        spread=spread(own),
-        params=cost.params,
-        macs=cost.macs,
-        bytes=disk_bytes(model.path) if model.path else model.proto.ByteSize(),
-        difference=difference,
-        build=facts.build,
-        first=facts.first,
-        placement=dict(facts.placement),
-    )
+def _costs(analysis: Analysis) -> dict[str, Any]:
+    """What a model is."""
+    model, cost = analysis.original, analysis.cost
+    return {
+        "params": cost.params,
+        "macs": cost.macs,
+        "bytes": disk_bytes(model.path) if model.path else model.proto.ByteSize(),
+        "opset": analysis.trace.graph.opset,
+        "sha256": digests(model.path) if model.path else {"model": model_digest(model)},
+    }
+
+
+def _measured(first: np.ndarray, own: np.ndarray) -> dict[str, Any]:
+    """The statistics of a model's times; of both, and of the first model's, shape `(rounds,)`."""
+    return {
+        "seconds": median_interval(own),
+        "percentiles": {label: quantile_interval(own, share) for label, share in PERCENTILES.items()},
+        "slowest": float(own.max()),
+        "covered": covered(len(own)),
+        "ratio": median_interval(own / first),
+        "spread": spread(own),
+        "times": _kept(own),
+    }
+
+
+def _kept(times: np.ndarray) -> tuple[float, ...]:
+    return tuple(np.round(times, DIGITS).tolist())
+
+
+def _told(prepared: Prepared, engine: Runtime) -> dict[str, Any]:
+    """What the runtime tells of a model."""
+    facts = prepared.facts
+    own = {engine.provider, *engine.helpers} if isinstance(engine, Provider) else set(facts.placement)
+    elsewhere = sum(count for name, count in facts.placement.items() if name not in own)
+    return {
+        "build": facts.build,
+        "first": facts.first,
+        "placement": dict(facts.placement),
+        "fallback": elsewhere if facts.placement else None,
+        "nodes": dict(facts.nodes),
+        "cache": facts.cache,
+    }

@@ -44,6 +44,8 @@ class Plan:
         setting: of the runtime.
         sizes: sizes of symbolic dimensions by name; `*` is for all others.
         seed: of the random input.
+        inputs: the user's own by name, instead of random ones; or None.
+        cpus: numbers of the processors that may be used; none for all that this process has.
     """
 
     seconds: float = 10.0
@@ -54,6 +56,8 @@ class Plan:
     setting: Setting = field(default_factory=Setting)
     sizes: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
+    inputs: Mapping[str, np.ndarray] | None = None
+    cpus: tuple[int, ...] = ()
 
 
 def measure(runs: Runs, plan: Plan, progress: Progress) -> tuple[np.ndarray, int, str]:

@@ -31,7 +31,17 @@ class Bar:
         return f"{self.part} of {self.whole}"
 
 
-Cell = str | Bar
+@dataclass(frozen=True)
+class Lines:
+    """A cell of several texts, one below the other."""
+
+    texts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(self.texts)
+
+
+Cell = str | Bar | Lines
 
 
 @dataclass(frozen=True)
@@ -44,17 +54,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a title; `note` is a sentence below."""
+    """Rows under a title; `note` is a sentence below. One that is long may be `folded` on a page."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    folded: bool = False
 
 
-def table(title: str, columns: Sequence[Column], rows: Iterable[Iterable[Cell]], note: str = "") -> Table:
+def table(
+    title: str, columns: Sequence[Column], rows: Iterable[Iterable[Cell]], note: str = "", folded: bool = False
+) -> Table:
     """A table from any kind of rows."""
-    return Table(title, tuple(columns), tuple(tuple(row) for row in rows), note)
+    return Table(title, tuple(columns), tuple(tuple(row) for row in rows), note, folded)
 
 
 def text(title: str = "") -> Column:

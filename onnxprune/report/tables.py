@@ -8,7 +8,31 @@ from typing import Any
 from onnxprune.latency import Attribution, Comparison, Timing
 from onnxprune.report.cells import Bar, Table, change, number, short, table, text
 from onnxprune.report.data import Accuracy, FrozenReason, Report, Width
+from onnxprune.report.facts import facts_table as facts_of_timing
+from onnxprune.report.plots import timing_plots
+from onnxprune.report.sheet import Card, Plot, Sheet
 from onnxprune.verify import Certificate
+
+LONG = 40
+"""Rows from which a table of details is folded."""
+
+
+def pruning_sheet(report: Report) -> Sheet:
+    """The whole report of a pruning."""
+    plots: Iterable[Plot] = timing_plots(report.timing) if report.timing else ()
+    return Sheet(report.title, report.verdict, tuple(_cards(report)), (*report_tables(report), *plots))
+
+
+def _cards(report: Report) -> Iterator[Card]:
+    a, b = report.before, report.after
+    yield Card(change(a.params, b.params), f"parameters: {short(a.params)} → {short(b.params)}")
+    yield Card(change(a.macs, b.macs), f"multiply-accumulates: {short(a.macs)} → {short(b.macs)}")
+    if a.bytes is not None and b.bytes is not None:
+        yield Card(change(a.bytes, b.bytes), f"file size: {short(a.bytes, 'B')} → {short(b.bytes, 'B')}")
+    if report.accuracy:
+        found = report.accuracy
+        kind = "bad" if found.after < found.before else "good"
+        yield Card(f"{found.after:.2%}", f"{found.name}, before {found.before:.2%}", kind)
 
 
 def report_tables(report: Report) -> Iterator[Table]:
@@ -23,8 +47,8 @@ def report_tables(report: Report) -> Iterator[Table]:
     if report.timing:
         yield timing_table(report.timing)
         yield tails_table(report.timing)
-        yield machine_table(report.timing)
         yield compared_table(report.timing)
+        yield facts_of_timing(report.timing)
     yield widths_table(report.widths)
     yield frozen_table(report.frozen)
     yield facts_table("Method", report.method)
@@ -132,15 +156,12 @@ def layers_table(found: Mapping[str, Attribution]) -> Table:
             own = [part.seconds, *(time.get(part.nodes[0]) for time in times)]
             rows.append((f"{part.nodes[0]}{more}", part.op, *("-" if t is None else f"{1e6 * t:.0f}" for t in own)))
     shares = ", ".join(f"{each.attributed:.1%}" for each in found.values())
-    note = f"A node with those that run together with it. Attributed: {shares} of what all operators take."
-    return table("Where the time goes (us)", [text("node"), text("as"), *map(number, found)], rows, note)
-
-
-def machine_table(comparison: Comparison) -> Table:
-    """What the machine did meanwhile, and how it was measured."""
-    how = {"stopped": comparison.stopped, "warm-up rounds": comparison.warm_up, "seed of the input": comparison.seed}
-    unknown = {name: "not told" if value is None else value for name, value in comparison.machine.items()}
-    return facts_table("Measurement", {**how, **{name.replace("_", " "): value for name, value in unknown.items()}})
+    note = (
+        "A node with those that run together with it; -: there it runs together with one of another row. "
+        f"Attributed: {shares} of what all operators take."
+    )
+    columns = [text("node"), text("as"), *map(number, found)]
+    return table("Where the time goes (us)", columns, rows, note, folded=len(rows) > LONG)
 
 
 def compared_table(comparison: Comparison) -> Table:

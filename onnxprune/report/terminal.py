@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from onnxprune.report.cells import Bar, Cell, Table
+from onnxprune.report.cells import Bar, Cell, Lines, Table
 
 BAR_WIDTH = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -30,6 +30,8 @@ def plain(text: str) -> str:
 
 
 def _cell(cell: Cell) -> Text:
+    if isinstance(cell, Lines):
+        return Text("\n".join(map(plain, cell.texts)))
     return _bar(cell) if isinstance(cell, Bar) else Text(plain(cell))
 
 

@@ -14,7 +14,7 @@ from onnxprune.analysis import Analysis
 from onnxprune.execution import run
 from onnxprune.graph import Model
 from onnxprune.mask import Mask
-from onnxprune.search.samples import Samples, batches_of, feeds_of, outputs_of
+from onnxprune.search.samples import Samples, accuracy, batches_of, feeds_of
 
 
 class Calibrated:
@@ -39,8 +39,8 @@ class Calibrated:
         return recalibrated(pruned, self.samples.inputs[: self.calibration])
 
     def score(self, model: Model) -> float:
-        """The share of samples whose class has the highest output."""
-        return float(np.mean(outputs_of(model, self.samples.inputs).argmax(1) == self.samples.labels))
+        """Its accuracy on the samples."""
+        return accuracy(model, self.samples)
 
 
 def recalibrated(model: Model, inputs: np.ndarray) -> Model:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from onnxprune.pareto import beaten_by
 from onnxprune.search.comparison import Found
 from onnxprune.search.structures import Structures
 
@@ -38,10 +41,10 @@ def points(structures: Structures, found: Found, resource: str) -> list[Point]:
 
 def frontier(judged: Iterable[Point]) -> list[Point]:
     """Those that no other one beats in both (Pareto), ascending; of equal ones the first, credited to all."""
-    judged, best = list(judged), list[Point]()
-    for point in sorted(judged, key=lambda p: (p.share, -p.score)):
-        if not best or point.score > best[-1].score:
-            best.append(point)
+    judged = list(judged)
+    points = sorted({(p.share, p.score): p for p in reversed(judged)}.values(), key=lambda p: p.share)
+    costs = np.array([(p.share, -p.score) for p in points]).reshape(-1, 2)
+    best = [point for point, better in zip(points, beaten_by(costs), strict=True) if better is None]
     return [replace(point, sampler=_credit(point, judged)) for point in best]
 
 

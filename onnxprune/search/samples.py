@@ -116,6 +116,19 @@ def outputs_of(model: Model, inputs: np.ndarray) -> np.ndarray:
     return np.concatenate(outputs)
 
 
+def accuracy(model: Model, samples: Samples) -> float:
+    """The share of samples whose class has the highest output, in [0, 1].
+
+    Args:
+        model: a classifier.
+        samples: those that `fitting` gives.
+
+    Raises:
+        ModelError: it does not run, or the output has another form.
+    """
+    return float(np.mean(outputs_of(model, samples.inputs).argmax(1) == samples.labels))
+
+
 def batches_of(inputs: np.ndarray) -> list[np.ndarray]:
     """Inputs in parts of at most `BATCH`."""
     return [inputs[k : k + BATCH] for k in range(0, len(inputs), BATCH)]

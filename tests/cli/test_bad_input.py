@@ -135,11 +135,18 @@ def test_bench_of_different_inputs(assert_refused, folder):
     other = network()
     other.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 9
     onnx.save(other, folder / "other.onnx")
-    assert_refused("bench", "model.onnx", "other.onnx", error=r"other\.onnx: its inputs are x \['batch', 3, 9, 8\]")
+    assert_refused(
+        "bench",
+        "model.onnx",
+        "other.onnx",
+        "--size",
+        "batch=1",
+        error=r"other\.onnx: its inputs are x \['batch', 3, 9, 8\]",
+    )
 
 
 def test_bench_of_one_model(assert_refused):
-    assert_refused("bench", "model.onnx", error="expected two or more models to compare, got 1")
+    assert_refused("bench", "model.onnx", "--size", "batch=1", error="expected two or more models to compare, got 1")
 
 
 # Masks ----------------------------------------------------------------------------------------------------------

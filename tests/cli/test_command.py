@@ -35,8 +35,8 @@ def test_help_lists_all_verbs_the_whole_job_first(run):
         assert done.exit_code == 0
         listed = re.findall(r"^  (\w+)  +\S", done.stdout.partition("Commands:")[2], re.M)
         assert listed == NAMES
-        assert NAMES[:6] == ["prune", "analyze", "mask", "apply", "verify", "bench"]
-        assert NAMES[6:] == ["slim", "chipnet", "search", "finetune"]
+        assert NAMES[:7] == ["prune", "analyze", "mask", "apply", "verify", "bench", "compare"]
+        assert NAMES[7:] == ["slim", "chipnet", "search", "finetune"]
         assert "..." not in done.stdout.partition("Commands:")[2]
 
 
@@ -57,7 +57,8 @@ def test_help_teaches(verb):
 
 
 TRAINING = ("slim", "chipnet", "finetune")
-BRIEFLY = {"bench": ["--seconds", "0"]} | {name: ["--until", "0"] for name in TRAINING}
+TIMING = ("bench", "compare")
+BRIEFLY = {name: ["--seconds", "0", "--no-memory"] for name in TIMING} | {name: ["--until", "0"] for name in TRAINING}
 BRIEFLY["search"] = ["--evaluations", "2", "--sources", "2", "--measured", "20"]
 
 
@@ -77,8 +78,10 @@ def prepare_training(folder):
 def test_the_examples_of_the_help_run(verb, run, folder):
     onnx.save(network(width=32, second=32), folder / "model.onnx")
     run("prune", "model.onnx", "--keep", 0.5, "-o", "small.onnx", "--save-mask", "mask.json")
-    if verb.name in (*TRAINING, "search"):
+    if verb.name in (*TRAINING, "search", "compare"):
         prepare_training(folder)
+    if verb.name == "compare":
+        run("bench", "model.onnx", "small.onnx", "--size", "batch=1", "--runs", 2, "--report", "times.json")
     help = CliRunner().invoke(application, [verb.name, "--help"]).stdout
     for line in re.findall(rf"^    onnxprune ({verb.name} .*)$", help, re.M):
         words = shlex.split(line.partition(" |")[0])
@@ -186,7 +189,7 @@ def test_output_that_the_terminal_cannot_show(folder):
 
 
 def test_progress_is_shown_on_a_terminal_only(folder, pruned):
-    words = [*COMMAND, "bench", "model.onnx", "small.onnx", "--seconds", "0.5"]
+    words = [*COMMAND, "bench", "model.onnx", "small.onnx", "--seconds", "0.5", "--size", "batch=1"]
     assert subprocess.run(words, capture_output=True, text=True).stderr == ""
     master, slave = pty.openpty()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=slave, env=os.environ | {"TERM": "xterm"})

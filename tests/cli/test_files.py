@@ -147,6 +147,12 @@ def test_comparison(run, pruned):
     assert problems(document(done), fields("The comparison")) == []
 
 
+def test_sweep(run, pruned):
+    words = ("--runs", 2, "--no-memory", "--json", "--size", "batch=2", "--runtime", "cpu", "--runtime", "tensorrt")
+    done = run("bench", "model.onnx", "small.onnx", *words)
+    assert problems(document(done), fields("The sweep")) == []
+
+
 def test_errors(run):
     assert problems(document(run("analyze", "no.onnx", "--json")), fields("Errors")) == []
 

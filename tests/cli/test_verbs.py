@@ -169,7 +169,7 @@ def test_a_failed_verification_writes_nothing(run, folder, monkeypatch):
 
 
 def test_bench_prints_times_and_costs(run, pruned):
-    done = run("bench", "model.onnx", "small.onnx", "--runs", 3, "--threads", 1)
+    done = run("bench", "model.onnx", "small.onnx", "--runs", 3, "--threads", 1, "--size", "batch=1")
     assert done.exit_code == 0
     for text in ("small.onnx", "ratio", "95% interval", "14.72 k", "3 rounds, threads: 1"):
         assert text in done.stdout

@@ -8,11 +8,12 @@ import pytest
 from onnx import numpy_helper
 
 import onnxprune
-from onnxprune.latency.attribution import Owners, attribute
+from onnxprune.latency.attribution import Attribution, GroupTime, Owners, Part, attribute
 from onnxprune.latency.profile import profile
 from onnxprune.torch.exporting import export
 from onnxprune.torch.tasks import Digits
 from tests.latency.test_paired import perceptron
+from tests.micrographs import REGISTRY
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo" / "resnet11_cifar10.onnx"
 
@@ -50,11 +51,32 @@ def test_what_a_layer_is_fused_with_belongs_to_it(found):
     assert part.nodes[1:] == ("/stages/stages.0/conv1/conv1.1/BatchNormalization",)
 
 
-def test_groups_have_the_time_of_what_they_pass(analysis, found):
+def test_groups_share_the_whole_time(analysis, found):
     by_group = found.by_group()
     assert by_group.keys() == {group.name for group in analysis.groups}
-    assert all(0 < seconds < found.seconds for seconds in by_group.values())
-    assert sum(by_group.values()) > found.seconds, "a convolution passes the group that it reads, and the one it makes"
+    assert all(0 < spent.seconds < spent.touched < found.seconds for spent in by_group.values())
+    assert sum(spent.seconds for spent in by_group.values()) + found.ungrouped == pytest.approx(found.seconds)
+    assert sum(spent.touched for spent in by_group.values()) > found.seconds, "two groups pass most convolutions"
+
+
+def test_a_convolution_is_half_of_what_it_reads_and_half_of_what_it_makes(found):
+    (part,) = [p for p in found.parts if p.nodes and p.nodes[0] == "/stages/stages.0/conv1/conv1.0/Conv"]
+    assert part.groups == {"stages.0.down.0": 0.5, "stages.0.conv1.0": 0.5}
+
+
+def test_a_concat_is_shared_by_its_channels():
+    model = onnxprune.Model(REGISTRY["inception"]().model)
+    analysis = onnxprune.analyze(model)
+    (concat,) = [node for node in analysis.trace.graph.nodes if node.op == "Concat"]
+    shares = Owners(analysis).groups([concat.index])
+    sizes = {group.name: group.size for group in analysis.groups if group.name in shares}
+    assert len(shares) > 1 and shares == pytest.approx({n: size / sum(sizes.values()) for n, size in sizes.items()})
+
+
+def test_what_passes_no_group_is_told_apart():
+    shared, alone = Part(("a",), "Conv", 2.0, {"g": 0.25, "h": 0.75}), Part(("b",), "Relu", 4.0, {"g": 1.0})
+    found = Attribution((shared, Part((), "Cast", 1.0, {}), alone))
+    assert found.by_group() == {"g": GroupTime(4.5, 6.0), "h": GroupTime(1.5, 2.0)} and found.ungrouped == 1.0
 
 
 def test_another_network_of_another_exporter():

@@ -1,5 +1,6 @@
 """Paired timing: who is faster, by how much, and how sure that is."""
 
+import hashlib
 import json
 import time
 from collections import Counter
@@ -13,10 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxprune
 from onnxprune.errors import ModelError, UsageError
-from onnxprune.latency import Plan, Setting, compare
+from onnxprune.latency import Input, Plan, Setting, compare
 from onnxprune.latency.disk import disk_bytes, model_files
-from onnxprune.latency.paired import _names
-from onnxprune.latency.statistic import median_interval, quantile_interval, spread
+from onnxprune.latency.paired import names_of, stop_rule, warm_up_rule
+from onnxprune.latency.statistic import covered, median_interval, quantile_interval, spread
 from onnxprune.latency.turns import MIN_ROUNDS, MOST_WARM_UP, WINDOW, measure
 
 QUICK = Plan(rounds=4, warm_up=1, setting=Setting(threads=1))
@@ -62,6 +63,34 @@ def test_costs_and_sizes_are_told(model):
     assert second.bytes > first.bytes > 8 * 68 * 4
 
 
+def test_files_are_told_by_their_digests(tmp_path):
+    onnx.save(perceptron(8), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    model = onnxprune.load(tmp_path / "m.onnx")
+    found = compare([model, model], QUICK).models[0].sha256
+    assert found == {n: hashlib.sha256((tmp_path / n).read_bytes()).hexdigest() for n in ("m.onnx", "w.bin")}
+
+
+def test_memory_is_measured_on_request(model):
+    small, large = model("a.onnx", width=8), model("b.onnx", width=20000)
+    found = compare([small, large], QUICK, memory=True).models
+    assert found[1].memory is not None and found[1].memory > 20000 * 68 * 4 > (found[0].memory or 0)
+
+
+def test_models_that_are_analyzed_are_not_analyzed_again(model, monkeypatch):
+    analyses = [onnxprune.analyze(model(name, width=8), sizes={"batch": 2}) for name in ("a.onnx", "b.onnx")]
+    monkeypatch.setattr("onnxprune.latency.paired.analyze", None)
+    found = compare(analyses, replace(QUICK, sizes={"batch": 2}))
+    assert [t.macs for t in found.models] == [2 * 8 * 68, 2 * 8 * 68]
+
+
+def test_rules_in_words():
+    assert warm_up_rule(Plan()).startswith(
+        "until the medians of the last two windows of 5 rounds differ by less than 2%"
+    )
+    assert stop_rule(Plan(seconds=3)) == "after 3 s (11 to 5000 rounds)"
+    assert stop_rule(Plan(tolerance=0.01)).endswith("or once all ratios are known to within 0.01")
+
+
 def test_equal_models_give_equal_outputs(model):
     a = model("a.onnx", width=8)
     assert compare([a, a, a], QUICK).models[2].difference == 0
@@ -85,9 +114,9 @@ def test_json_holds_everything(model):
 def test_models_called_alike_go_by_their_paths(tmp_path, model):
     (tmp_path / "b").mkdir()
     a, b = model("m.onnx", width=8), model("b/m.onnx", width=8)
-    assert _names([a, b]) == [str(a.path), str(b.path)]
-    assert _names([a]) == ["m.onnx"]
-    assert len(set(_names([a, a]))) == 2
+    assert names_of([a, b]) == [str(a.path), str(b.path)]
+    assert names_of([a]) == ["m.onnx"]
+    assert len(set(names_of([a, a]))) == 2
 
 
 def test_one_model_is_refused(model):
@@ -174,7 +203,15 @@ def test_what_comes_with_the_times(model):
         assert tails == sorted(tails)
         assert timing.build > 0 and timing.first > 0
         assert timing.placement == {"CPUExecutionProvider": sum(timing.placement.values())}
+        assert timing.fallback == 0 and timing.opset == 17 and len(timing.times) == 20
+        assert set(timing.nodes.values()) == {"CPUExecutionProvider"}
+        assert 0.86 < timing.covered < 0.87, "of all runs with 95% confidence: 0.05 ** (1 / 20)"
+        assert timing.memory is None and timing.apart is None and timing.cache == "none"
     assert found.machine.keys() >= {"clock_mhz", "clocks", "temperature_c", "affinity"}
+    assert (found.binding, found.graph, found.machine["gpu"]) == (None, None, None)
+    assert found.again != found.models[0].times and len(found.again) == 20
+    assert found.inputs == (Input("x", (1, 64), "float32"),)
+    assert found.warm_up_rule == "1 rounds" and found.stop_rule == "after 20 rounds"
     assert found.stopped == "after 20 rounds" and found.runtime.startswith("onnxruntime")
 
 
@@ -216,6 +253,12 @@ def test_intervals_of_quantiles_cover_the_truth(count, share):
 def test_tails_that_so_few_cannot_tell_are_open():
     assert quantile_interval(np.arange(60.0), 0.99).high == np.inf
     assert np.isfinite(quantile_interval(np.arange(1000.0), 0.99).high)
+
+
+def test_the_longest_run_covers_as_much_as_it_says():
+    rng = np.random.default_rng(3)
+    largest = rng.uniform(size=(4000, 50)).max(1)  # of a uniform distribution a value is its own quantile
+    assert 0.94 < np.mean(largest >= covered(50)) < 0.96
 
 
 def test_spread_is_relative():

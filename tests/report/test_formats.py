@@ -20,9 +20,10 @@ from onnxprune.report import (
     document,
     render,
     report_format,
+    sheet,
     write_text,
 )
-from onnxprune.report.cells import Bar, change, short
+from onnxprune.report.cells import Bar, Lines, change, short
 from onnxprune.report.html import page
 from onnxprune.report.markdown import markdown, markdown_table
 from onnxprune.report.markup import Markup, element, join
@@ -93,7 +94,7 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("report", [REPORT, BARE], ids=["full", "bare"])
 def test_the_page_is_whole_and_needs_nothing_else(report):
-    text = page(report)
+    text = page(sheet(report))
     found = Page(text)
     assert text.startswith("<!DOCTYPE html>")
     assert not {"script", "link", "img", "iframe", "b>"} & set(found.tags) and found.addresses == []
@@ -101,17 +102,18 @@ def test_the_page_is_whole_and_needs_nothing_else(report):
 
 
 def test_the_page_shows_every_cell_as_it_is():
-    found = Page(page(REPORT))
+    found = Page(page(sheet(REPORT)))
     texts = set(found.texts)
     for table in report_tables(REPORT):
         assert table.title in texts
         for row in table.rows:
             assert {cell for cell in row if isinstance(cell, str) and cell} <= texts
+            assert {line for cell in row if isinstance(cell, Lines) for line in cell.texts} <= texts
     assert found.tags.count("svg") == len(REPORT.widths)
 
 
 def test_bars_are_as_long_as_what_they_show():
-    text = page(REPORT)
+    text = page(sheet(REPORT))
     assert '<rect width="320.0" height="12" rx="2" class="gone">' in text
     assert '<rect width="160.0" height="12" rx="2" class="kept">' in text
     assert 'aria-label="32 of 64"' in text
@@ -120,9 +122,9 @@ def test_bars_are_as_long_as_what_they_show():
 
 def test_a_report_that_is_not_exact_says_so_everywhere():
     wrong = replace(REPORT, certificate=replace(CERTIFICATE, exact=False, same_graph=False, first_difference="w"))
-    for text in (page(wrong), markdown(wrong)):
+    for text in (page(sheet(wrong)), markdown(sheet(wrong))):
         assert "NOT exact" in text and "NO: w" in text
-    assert "Not verified." in page(BARE) and "Not verified." in markdown(BARE)
+    assert "Not verified." in page(sheet(BARE)) and "Not verified." in markdown(sheet(BARE))
 
 
 def test_markdown_tables_have_a_cell_for_every_column():
@@ -134,7 +136,7 @@ def test_markdown_tables_have_a_cell_for_every_column():
 
 
 def test_markdown_shows_names_as_they_are():
-    text = markdown(REPORT)
+    text = markdown(sheet(REPORT))
     assert '\\<b\\>&"layer\\|1"' in text and "<b>" not in text
 
 
@@ -174,8 +176,8 @@ def test_json_has_a_line_for_every_entry():
 
 
 def test_the_format_goes_by_the_name():
-    assert render(REPORT, Path("r.HTML")) == page(REPORT)
-    assert render(REPORT, Path("r.md")) == markdown(REPORT)
+    assert render(REPORT, Path("r.HTML")) == page(sheet(REPORT))
+    assert render(REPORT, Path("r.md")) == markdown(sheet(REPORT))
     assert json.loads(render(REPORT, Path("r.json"))) == json.loads(document(REPORT.to_json()))
     with pytest.raises(UsageError, match=r"r: no report format for 'no ending'"):
         report_format(Path("r"))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from onnxprune.errors import UsageError
 from onnxprune.latency.runtimes.base import Facts, Missing, Prepared, Runtime, Setting
+from onnxprune.latency.runtimes.elsewhere import Elsewhere
 from onnxprune.latency.runtimes.openvino import OPENVINO
 from onnxprune.latency.runtimes.ort_cpu import ORT_CPU
 from onnxprune.latency.runtimes.ort_cuda import ORT_CUDA
 from onnxprune.latency.runtimes.ort_tensorrt import ORT_TENSORRT
+from onnxprune.latency.runtimes.tensorrt import TENSORRT
 
-RUNTIMES: dict[str, Runtime] = {r.name: r for r in (ORT_CPU, ORT_CUDA, ORT_TENSORRT, OPENVINO)}
+HOME = "onnxprune.torch.runtime"
+TORCH = Elsewhere("torch", HOME, "EAGER", "torch", "torch-runtime")
+TORCH_COMPILE = Elsewhere("torch-compile", HOME, "COMPILED", "torch", "torch-runtime")
+ALL: tuple[Runtime, ...] = (ORT_CPU, ORT_CUDA, ORT_TENSORRT, TENSORRT, OPENVINO, TORCH, TORCH_COMPILE)
+RUNTIMES: dict[str, Runtime] = {each.name: each for each in ALL}
 
 
 def runtime(name: str) -> Runtime:
@@ -23,4 +29,4 @@ def runtime(name: str) -> Runtime:
     return RUNTIMES[name]
 
 
-__all__ = ["RUNTIMES", "Facts", "Missing", "Prepared", "Runtime", "Setting", "runtime"]
+__all__ = ["RUNTIMES", "Elsewhere", "Facts", "Missing", "Prepared", "Runtime", "Setting", "runtime"]

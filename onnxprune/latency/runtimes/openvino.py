@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from onnxprune.errors import OnnxPruneError, UsageError
-from onnxprune.execution import Feeds, Outputs, runnable
+from onnxprune.environment import describe
+from onnxprune.errors import OnnxPruneError
+from onnxprune.execution import Feeds, Outputs
 from onnxprune.graph import Model
-from onnxprune.latency.runtimes.base import Facts, Missing, Setting, does_not_run, refuse_foreign
+from onnxprune.latency.runtimes.base import (
+    Apart,
+    Facts,
+    Missing,
+    Setting,
+    does_not_run,
+    refuse_foreign,
+    refuse_precision,
+)
+from onnxprune.latency.runtimes.files import model_file
 
 PRECISIONS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 """It would take bfloat16 by itself where the CPU has it, and time another model than was asked about."""
@@ -23,6 +29,7 @@ class OpenVino:
     """Compiled models of OpenVINO."""
 
     name = "openvino"
+    accepts = ("threads", "precision")
 
     @property
     def version(self) -> str:
@@ -43,13 +50,10 @@ class OpenVino:
             UsageError: OpenVINO is not installed, or does not know the precision.
             ModelError: it cannot run the model.
         """
-        refuse_foreign(self.name, setting, ("threads", "precision"))
+        refuse_foreign(self.name, setting, self.accepts)
+        refuse_precision(self.name, setting, PRECISIONS)
         if missing := self.missing():
             raise missing.error(self.name)
-        if setting.precision not in PRECISIONS:
-            raise UsageError(
-                f"runtime {self.name!r}: precision {setting.precision!r}", f"choose from: {', '.join(PRECISIONS)}"
-            )
         import openvino
 
         start = time.perf_counter()
@@ -61,7 +65,7 @@ class OpenVino:
             options["INFERENCE_NUM_THREADS"] = setting.threads
         try:
             core = openvino.Core()
-            with _file(model) as path:
+            with model_file(model) as path:
                 network = core.read_model(path)
             network.reshape({name: list(array.shape) for name, array in feeds.items()})
             compiled = core.compile_model(network, "CPU", options)
@@ -73,7 +77,14 @@ class OpenVino:
         except Exception as error:  # OpenVINO raises RuntimeError and what its bindings make of C++'s
             raise does_not_run(model, "OpenVINO", error) from error
         places = {"CPU": len(compiled.get_runtime_model().get_ops())}
-        request.facts = Facts(places, built - start, time.perf_counter() - built, options)
+        request.facts = Facts(
+            places,
+            built - start,
+            time.perf_counter() - built,
+            options,
+            versions={"openvino": metadata.version("openvino")},
+            device=str(describe()["cpu"]),
+        )
         return request
 
 
@@ -98,16 +109,9 @@ class Request:
         """What the last run gave."""
         return [self._request.get_output_tensor(k).data.copy() for k in range(len(self._compiled.outputs))]
 
-
-@contextmanager
-def _file(model: Model) -> Iterator[str]:
-    """The model as a file, which OpenVINO reads."""
-    with runnable(model) as source, TemporaryDirectory() as folder:
-        if isinstance(source, bytes):
-            path = Path(folder) / "model.onnx"
-            path.write_bytes(source)
-            source = str(path)
-        yield source
+    def apart(self) -> Apart | None:
+        """None: the host is the device."""
+        return None
 
 
 OPENVINO = OpenVino()

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from onnxprune.latency.runtimes.base import Setting
-from onnxprune.latency.runtimes.ort_cuda import WHEEL, no_gpu
+from onnxprune.latency.runtimes.cuda import no_gpu
+from onnxprune.latency.runtimes.ort_cuda import WHEEL
+from onnxprune.latency.runtimes.profiles import Profile
 from onnxprune.latency.runtimes.sessions import Provider
 
 
@@ -20,12 +22,24 @@ def tensorrt_options(setting: Setting) -> Mapping[str, Any]:
     return options
 
 
+def profile_options(found: Mapping[str, Profile]) -> Mapping[str, Any]:
+    """The provider's options for shapes: with them it builds its engines when the session is made, not in a run."""
+    ends = {"min": "low", "opt": "best", "max": "high"} if found else {}
+    return {
+        f"trt_profile_{end}_shapes": ",".join(
+            f"{name}:{'x'.join(map(str, getattr(profile, field)))}" for name, profile in found.items()
+        )
+        for end, field in ends.items()
+    }
+
+
 ORT_TENSORRT = Provider(
     "ort-tensorrt",
     "TensorrtExecutionProvider",
     helpers=("CUDAExecutionProvider",),
     options=tensorrt_options,
-    takes=("threads", "device", "graph", "binding", "cache"),
+    shapes=profile_options,
+    takes=("threads", "device", "graph", "binding", "cache", "ranges"),
     precisions=("fp32", "fp16", "bf16"),
     needs=no_gpu,
     wheel=WHEEL,

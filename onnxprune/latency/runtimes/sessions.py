@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from onnxprune.environment import check_runtime
-from onnxprune.errors import ModelError, OnnxPruneError, UsageError
-from onnxprune.execution import Feeds, Outputs, runnable
+from onnxprune.environment import check_runtime, describe
+from onnxprune.errors import ModelError, UsageError
+from onnxprune.execution import Feeds, runnable
 from onnxprune.graph import Model
-from onnxprune.latency.runtimes.base import Facts, Missing, Setting, does_not_run, refuse_foreign
+from onnxprune.latency.runtimes.base import (
+    Facts,
+    Missing,
+    Setting,
+    refuse_foreign,
+    refuse_precision,
+)
+from onnxprune.latency.runtimes.cuda import Gpu, MemoryWatch, Stream
+from onnxprune.latency.runtimes.files import digest
+from onnxprune.latency.runtimes.ort_session import Session, placement, providers, told
+from onnxprune.latency.runtimes.profiles import Profile, profiles
+from onnxprune.latency.runtimes.versions import gpu_versions
 
 CPU = "CPUExecutionProvider"
 ALWAYS = ("precision", "fallback", "profile", "optimized")
@@ -31,6 +40,7 @@ class Provider:
         provider: onnxruntime's name.
         helpers: providers that may take what it lacks, and are no fallback.
         options: of the provider, from a setting.
+        shapes: its options for the shapes that it is built for.
         takes: fields of a setting that mean something to it.
         precisions: that it knows.
         needs: why it cannot be used although onnxruntime has it, and with which wheel it can.
@@ -42,6 +52,7 @@ class Provider:
     provider: str
     helpers: Sequence[str] = ()
     options: Callable[[Setting], Mapping[str, Any]] = lambda setting: {}
+    shapes: Callable[[Mapping[str, Profile]], Mapping[str, Any]] = lambda profiles: {}
     takes: Sequence[str] = ("threads",)
     precisions: Sequence[str] = ("fp32",)
     needs: Callable[[], Missing | None] = lambda: None
@@ -55,6 +66,11 @@ class Provider:
             return str(check_runtime())
         except UsageError:
             return ""
+
+    @property
+    def accepts(self) -> Sequence[str]:
+        """Fields of a setting that mean something to it."""
+        return (*self.takes, *ALWAYS)
 
     def missing(self) -> Missing | None:
         """Why the provider cannot be used here."""
@@ -78,26 +94,48 @@ class Provider:
             UsageError: the provider cannot be used here.
             ModelError: it cannot run the model, or leaves nodes to another provider.
         """
-        refuse_foreign(self.name, setting, (*self.takes, *ALWAYS))
-        if setting.precision not in self.precisions:
-            fix = f"choose from: {', '.join(self.precisions)}; or export the model in this precision"
-            raise UsageError(f"runtime {self.name!r} does not know the precision {setting.precision!r}", fix)
-        if missing := self.missing():
-            raise missing.error(self.name)
-        start = time.perf_counter()
-        with _told(model):
-            session = self._open(model, setting)
-        prepared = Session(session, feeds, self.on_gpu and setting.binding, setting.device)
-        built = time.perf_counter()
-        with _told(model):
-            prepared.run()
-        prepared.facts = Facts(
-            placement(session), built - start, time.perf_counter() - built, session.get_provider_options()
-        )
+        self._check(setting)
+        gpu = Gpu(setting.device) if self.on_gpu else None
+        with MemoryWatch(gpu) if gpu else nullcontext() as watch:
+            prepared, facts = self._built(model, feeds, setting, gpu)
+        found = session_versions(gpu)
+        prepared.facts = replace(facts, memory=watch.taken if watch else None, versions=found)
         self._refuse_fallback(model, prepared.facts, setting)
         return prepared
 
-    def _open(self, model: Model, setting: Setting) -> Any:
+    def _check(self, setting: Setting) -> None:
+        refuse_foreign(self.name, setting, self.accepts)
+        refuse_precision(self.name, setting, self.precisions)
+        if setting.graph and not setting.binding:
+            raise UsageError("a CUDA graph reads its inputs where they were recorded", "leave --no-binding out")
+        if missing := self.missing():
+            raise missing.error(self.name)
+
+    def _built(self, model: Model, feeds: Feeds, setting: Setting, gpu: Gpu | None) -> tuple[Session, Facts]:
+        stream = gpu.stream() if gpu else None
+        start = time.perf_counter()
+        with told(model), runnable(model) as source:
+            folder = setting.cache and setting.cache / digest(source)
+            cache = cache_state(folder)
+            shapes = self.shapes(profiles(model, feeds, setting.ranges))
+            options = {**self.options(replace(setting, cache=folder)), **shapes}
+            session = self._open(source, setting, options, stream)
+        prepared = Session(session, feeds, setting, stream)
+        built = time.perf_counter()
+        with told(model):
+            prepared.run()
+        first = time.perf_counter() - built
+        return prepared, Facts(
+            placement(session),
+            built - start,
+            first,
+            session.get_provider_options(),
+            nodes=providers(session),
+            device=gpu.name if gpu else str(describe()["cpu"]),
+            cache=cache,
+        )
+
+    def _open(self, source: str | bytes, setting: Setting, how: dict[str, Any], stream: Stream | None) -> Any:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -111,12 +149,10 @@ class Provider:
             options.profile_file_prefix = str(setting.profile)
         if setting.optimized is not None:
             options.optimized_model_filepath = str(setting.optimized)
-        with runnable(model) as source:
-            if setting.cache is not None:
-                # TensorRT tells engines apart by less than their weights: every model has a folder of its own.
-                setting = replace(setting, cache=setting.cache / _digest(source))
-            providers: list[Any] = [(self.provider, dict(self.options(setting))), *self.helpers]
-            session = ort.InferenceSession(source, options, providers=providers)
+        # All work goes to a stream of ours, so that its events tell the time of the device.
+        own = {"user_compute_stream": str(stream.address)} if stream else {}
+        also = [(name, {"device_id": str(setting.device), **own}) for name in self.helpers]
+        session = ort.InferenceSession(source, options, providers=[(self.provider, {**how, **own}), *also])
         session.disable_fallback()
         if self.provider not in session.get_providers():
             # onnxruntime goes on with the CPU, and only its log says why.
@@ -137,73 +173,13 @@ class Provider:
             )
 
 
-class Session:
-    """A session and its inputs.
-
-    Attributes:
-        facts: how it was prepared.
-    """
-
-    facts: Facts
-
-    def __init__(self, session: Any, feeds: Feeds, bound: bool, device: int):
-        self._session, self._feeds = session, feeds
-        self._binding = _bound(session, feeds, device) if bound else None
-        self._last: Outputs = []
-
-    def run(self) -> None:
-        """One inference, to its end."""
-        if self._binding is None:
-            self._last = self._session.run(None, self._feeds)
-        else:
-            self._session.run_with_iobinding(self._binding)
-            self._binding.synchronize_outputs()
-
-    def outputs(self) -> Outputs:
-        """What the last run gave."""
-        return self._last if self._binding is None else self._binding.copy_outputs_to_cpu()
-
-    @cached_property
-    def profile(self) -> str:
-        """The path of the finished profile, where one was asked for."""
-        return str(self._session.end_profiling())
+def session_versions(gpu: Gpu | None) -> dict[str, str]:
+    """Versions of onnxruntime and, on a GPU, of what it has loaded."""
+    return {"onnxruntime": str(check_runtime()), **(gpu_versions(gpu) if gpu else {})}
 
 
-def _bound(session: Any, feeds: Feeds, device: int) -> Any:
-    """Inputs and outputs that stay on the GPU."""
-    import onnxruntime as ort
-
-    binding = session.io_binding()
-    for name, array in feeds.items():
-        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, "cuda", device))
-    for output in session.get_outputs():
-        binding.bind_output(output.name, "cuda", device)
-    binding.synchronize_inputs()
-    return binding
-
-
-def _digest(source: str | bytes) -> str:
-    """A hash of a model that is given as a path or as its content."""
-    found = hashlib.sha256()
-    for file in [source] if isinstance(source, bytes) else sorted(Path(source).parent.iterdir()):
-        found.update(file if isinstance(file, bytes) else file.read_bytes())
-    return found.hexdigest()[:16]
-
-
-def placement(session: Any) -> dict[str, int]:
-    """Nodes by provider, after onnxruntime's optimisations."""
-    found: dict[str, int] = {}
-    for part in session.get_provider_graph_assignment_info():
-        found[part.ep_name] = found.get(part.ep_name, 0) + len(part.get_nodes())
-    return found
-
-
-@contextmanager
-def _told(model: Model) -> Iterator[None]:
-    """Tells onnxruntime's errors, whose types are its own and none of them public."""
-    try:
-        yield
-    except OnnxPruneError:
-        raise
-    except Exception as error:
-        raise does_not_run(model, "onnxruntime", error) from error
+def cache_state(folder: Path | None) -> str:
+    """Of engines in a folder: `none` where there is no folder, `warm` with an engine in it, else `cold`."""
+    if folder is None:
+        return "none"
+    return "warm" if any(folder.glob("*.engine")) else "cold"
