@@ -21,6 +21,10 @@ from benchmarks import (
     forecast,
     gate_budgets,
     gate_overhead,
+    latency_floor,
+    latency_layers,
+    latency_native,
+    latency_targets,
     resume,
     search_bed,
     search_bees,
@@ -51,6 +55,10 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     search_executors.BENCHMARK,
     search_fitness.BENCHMARK,
     search_bed.BENCHMARK,
+    latency_floor.BENCHMARK,
+    latency_layers.BENCHMARK,
+    latency_native.BENCHMARK,
+    latency_targets.BENCHMARK,
 )
 SUMMARY = Benchmark(
     name="checks",
