@@ -148,7 +148,8 @@ def _tell(parts: Sequence[Part], reports: Mapping[str, Bench], path: Path | None
         shown: list[Table | str] = [verdict(report), *terminal_tables(report)]
     else:
         shown = [sweep_verdict(swept), *sweep_tables(swept)]
-    failed = [text for each in reports.values() for text in each.failed]
+    named = [(f"{name}: " if len(parts) > 1 else "", each) for name, each in reports.items()]
+    failed = [f"{start}{text}" for start, each in named for text in each.failed]
     out.result(report.to_json(), *shown, *failed, *written(path))
     if swept.failed or failed:
         click.get_current_context().exit(2 if swept.failed else 1)

@@ -45,7 +45,7 @@ class Part:
     def name(self) -> str:
         """The runtime and what may be different from part to part."""
         sizes = [f"{name}={size}" for name, size in self.plan.sizes.items()]
-        threads = [f"{self.plan.setting.threads} threads"] if self.plan.setting.threads else []
+        threads = [f"threads={self.plan.setting.threads}"] if self.plan.setting.threads else []
         return ", ".join([self.plan.runtime, *sizes, self.plan.setting.precision, *threads])
 
     @property

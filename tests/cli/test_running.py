@@ -169,7 +169,8 @@ def test_what_survives_is_shown_and_written(run, pruned):
 def test_a_failed_part_counts_more_than_a_condition(run, pruned):
     words = (*QUICK, "--size", "batch=2", "--fail-if", "p50 > 0.0001x", "--runtime", "cpu")
     assert run("bench", "model.onnx", "small.onnx", *words).exit_code == 1
-    assert run("bench", "model.onnx", "small.onnx", *words, "--runtime", "tensorrt").exit_code == 2
+    done = run("bench", "model.onnx", "small.onnx", *words, "--runtime", "tensorrt")
+    assert done.exit_code == 2 and "\ncpu, batch=2, fp32, threads=1: small.onnx" in done.stdout
 
 
 def test_compare_takes_one_plan(run, pruned):

@@ -31,9 +31,9 @@ def test_every_plan_has_a_part_and_a_failure_is_its_own(models):
     found = sweep(models, [*plans, replace(plans[0], runtime="cuda")], shares.append)
     assert [part.error is None for part in found] == [True, False, False]
     assert [part.name for part in found] == [
-        "cpu, batch=2, fp32, 1 threads",
+        "cpu, batch=2, fp32, threads=1",
         "cpu, batch=5, fp32",
-        "cuda, batch=2, fp32, 1 threads",
+        "cuda, batch=2, fp32, threads=1",
     ]
     assert "does not take tf32" in found[1].error.what and "runtime 'cuda'" in found[2].error.what
     assert found[0].found.models[1].name == "b.onnx" and found[0].found.sizes == {"batch": 2}
