@@ -58,7 +58,7 @@ def mask(
     write_text(output, document(chosen.to_json()))
     work.note_what_stays(report, out)
     out.result(
-        report.to_json() | {"mask": str(output), "latency": timed or None},
+        report.to_json() | {"mask": str(output)} | timed,
         widths_table(report.widths),
         before_after(report),
         *work.latency_words(timed),

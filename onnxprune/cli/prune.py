@@ -110,4 +110,4 @@ def prune(
         outputs.write_texts(chosen, report)
     work.note_what_stays(report, out)
     told = (*work.latency_words(timed), report.verdict, f"Written: {outputs.output}")
-    out.result(report.to_json() | {"latency": timed or None}, before_after(report), *told)
+    out.result(report.to_json() | timed, before_after(report), *told)

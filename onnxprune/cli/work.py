@@ -17,6 +17,7 @@ from onnxprune.cli.output import Output
 from onnxprune.environment import check_runtime
 from onnxprune.errors import ModelError, UsageError
 from onnxprune.graph import Graph, Model
+from onnxprune.latency.prediction import Latency
 from onnxprune.latency.target import choose_within
 from onnxprune.lazy import LazySlice, nonfinite_tensors
 from onnxprune.mask import Mask
@@ -73,15 +74,36 @@ def choose(analysis: Analysis, selection: Selection, clock: Clock, out: Output) 
         return api.choose(analysis, **shares, **selection.options()), {}  # type: ignore[arg-type]
     latency, found = clock.latency(analysis), candidates(analysis, **selection.options())
     with out.stages() as told:
-        share = latency.share_of(limit.total_seconds()) if isinstance(limit, timedelta) else limit
+        share = _share(latency, limit) if isinstance(limit, timedelta) else limit
         kept = choose_within(latency, share, found, selection.others, told)
-    return kept.mask, kept.to_json()
+    return kept.mask, {"latency": kept.to_json()}
+
+
+def _share(latency: Latency, limit: timedelta) -> float:
+    """What a time is of the whole network's.
+
+    Raises:
+        UsageError: the whole network takes no longer.
+    """
+    share = latency.share_of(limit.total_seconds())
+    if share > 1:
+        whole = limit / share
+        raise UsageError(
+            f"--target latency={_milliseconds(limit)}: the whole network takes {_milliseconds(whole)} as it is",
+            "nothing has to go; ask for less",
+        )
+    return share
+
+
+def _milliseconds(time: timedelta) -> str:
+    return f"{1e3 * time.total_seconds():.4g}ms"
 
 
 def latency_words(found: Mapping[str, Any]) -> list[str]:
     """How a promise about time was kept, if one was given, in words."""
     if not found:
         return []
+    found = found["latency"]
     ratio = found["ratio"]
     return [
         f"latency: {ratio['median']:.3f} of the whole network's ({ratio['low']:.3f} to {ratio['high']:.3f}, measured; "

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,8 @@ def shared_file(engine: str, setting: Setting) -> Path | None:
 
 def head(engine: str, setting: Setting) -> dict[str, Any]:
     """What a table belongs to, as plain data."""
-    here, chosen = describe(), asdict(setting)
-    told = {f.name: chosen[f.name] for f in fields(Setting) if chosen[f.name] != f.default}
+    here, usual = describe(), asdict(Setting())
+    told = {name: value for name, value in asdict(setting).items() if value != usual[name]}
     device = {name: here[name] for name in MACHINE}
     how = {"runtime": runtime(engine).version, "setting": {name: str(value) for name, value in told.items()}}
     return {"format": FORMAT, "version": VERSION, **device, **how}

@@ -15,6 +15,7 @@ from torch import nn
 from onnxprune.mask import Mask
 from onnxprune.torch.binding import Binding, bind
 from onnxprune.torch.exporting import evaluation
+from onnxprune.torch.fusing import fuse, fusible
 from onnxprune.torch.handover import load_state
 from onnxprune.torch.loop import train
 from onnxprune.torch.recalibration import recalibrate
@@ -82,10 +83,13 @@ class Recalibrated:
             self._validation = self._batches("validation", images, size)
             self._calibration = [inputs for inputs, _ in self._batches("train", calibration, recipe.batch)]
         self._tried = False
+        self._pairs = fusible(self.network)
 
     def __call__(self, mask: Mask, seed: int = 0, effort: float = 1.0) -> Mapping[str, float]:
         """The score of the smaller copy, with a share of all effort."""
-        return {"score": self.score(self.network_for(mask, seed, effort))}
+        network = self.network_for(mask, seed, effort)
+        fuse(network, self._pairs)
+        return {"score": self.score(network)}
 
     def network_for(self, mask: Mask, seed: int = 0, effort: float = 1.0) -> nn.Module:
         """The smaller copy as it is judged."""

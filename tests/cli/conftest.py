@@ -98,3 +98,9 @@ def document(result: Result) -> dict:
     content = json.loads(result.stdout)
     assert isinstance(content, dict)
     return content
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written to the user's cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

@@ -21,6 +21,7 @@ from onnxprune.cli import VERBS, application
 from onnxprune.torch.binding import bind
 from onnxprune.torch.tasks import Digits
 from tests.cli.conftest import contents, network
+from tests.latency.pretended import pretend
 
 COMMAND = [sys.executable, "-m", "onnxprune.cli"]
 NAMES = [verb.name for verb in VERBS]
@@ -75,7 +76,8 @@ def prepare_training(folder):
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=NAMES)
-def test_the_examples_of_the_help_run(verb, run, folder):
+def test_the_examples_of_the_help_run(verb, run, folder, monkeypatch):
+    pretend(monkeypatch, block=1, unit=1e-3)  # so small a network takes no time for its work
     onnx.save(network(width=32, second=32), folder / "model.onnx")
     run("prune", "model.onnx", "--keep", 0.5, "-o", "small.onnx", "--save-mask", "mask.json")
     if verb.name in (*TRAINING, "search", "compare"):

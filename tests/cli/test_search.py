@@ -172,7 +172,7 @@ def test_each_limit_tells_how_bees_compare_and_whether_it_was_missed(dense, tmp_
 
 def test_halving(dense, tmp_path):
     few = ["--target", "macs=0.5", "--evaluations", "2", "--sources", "2", "--no-controls", "--halving"]
-    how = ["--fitness", "train", "--fitness-epochs", "1", "--lr", "0.02", "--images", "60"]
+    how = ["--fitness", "train", "--fitness-epochs", "4", "--lr", "0.02", "--images", "60"]
     done = cli("search", "--weights", dense / "best.pt", *few, *how, "-o", tmp_path)
     assert done.exit_code == 0, done.output
     lines = [json.loads(line) for line in (tmp_path / "bees-0.jsonl").read_text().splitlines()]

@@ -109,7 +109,7 @@ def test_compare_of_reports_times_nothing(run, models, name, monkeypatch):
         (("bench", "model.onnx", "small.onnx", "--report", "r.txt"), "no report format for '.txt'"),
         (("bench", "model.onnx", "small.onnx", "--report", "no/r.html"), "no/r.html"),
         (("bench", "model.onnx", "small.onnx", "--accuracy", "x.onnx=1"), "--accuracy x.onnx: no such model"),
-        (("bench", "model.onnx", "small.onnx", "--samples", "no.npz"), "no.npz: cannot be read"),
+        (("bench", "model.onnx", "small.onnx", "--samples", "no.npz"), "no.npz: no such file"),
         (("compare", "model.onnx"), "expected two or more models to compare, got 1"),
         (("compare", "model.onnx", "mask.json"), "expected models or reports, got both"),
         (("compare", "mask.json"), "mask.json: no comparison: it is onnxprune-mask 1"),
