@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -41,6 +42,6 @@ def _fit(convolution: nn.Module, norm: nn.Module) -> bool:
 def fuse(network: nn.Module, pairs: Pairs) -> None:
     """Fold BatchNorms into convolutions, in place; the network is of use in evaluation alone, then."""
     for convolution, norm in pairs:
-        made = fuse_conv_bn_eval(network.get_submodule(convolution).eval(), network.get_submodule(norm).eval())  # type: ignore[type-var]
-        network.set_submodule(convolution, made)
+        both: list[Any] = [network.get_submodule(name).eval() for name in (convolution, norm)]
+        network.set_submodule(convolution, fuse_conv_bn_eval(*both))
         network.set_submodule(norm, nn.Identity())
