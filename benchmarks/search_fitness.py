@@ -129,9 +129,9 @@ def main() -> int:
     one_thread()
     options = {"structures": args.structures, "epochs": args.epochs, "images": args.images, "seed": args.seed}
     results = record(BENCHMARK, args, amp=amp_of(args), **options)
-    bed = make_bed(args.data, args.epochs, args.images, args.seed, amp_of(args))
-    half(bed)
-    judges = Judges(bed)
+    bed, here = (make_bed(args.data, args.epochs, args.images, args.seed, amp_of(args)) for _ in range(2))
+    half(here)
+    judges = Judges(here)  # with images that do not travel: processes have a bed of their own
     drawn = judges.drawn(args.structures, args.seed)
     rows = {f"{number}": partial(measure, bed, number, found, args.seed) for number, found in enumerate(drawn)}
     results.add_all(rows, args.jobs)
