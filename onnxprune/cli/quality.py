@@ -36,7 +36,7 @@ class Quality:
             return known
         samples = read_samples(self.samples)
         missing = [(name, model) for name, model in zip(names, models, strict=True) if name not in known]
-        return known | {name: accuracy(model, fitting(model, samples)) for name, model in missing}
+        return known | {name: accuracy(model, fitting(model, samples, any_batch=True)) for name, model in missing}
 
     def named(self, names: Sequence[str], paths: Sequence[str] = ()) -> dict[str, float]:
         """Those given by hand, by the models' names; they may be given by paths, too.

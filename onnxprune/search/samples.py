@@ -62,14 +62,23 @@ def _archive(path: Path) -> NpzFile:
     return found
 
 
-def fitting(model: Model, samples: Samples) -> Samples:
+def fitting(model: Model, samples: Samples, *, any_batch: bool = False) -> Samples:
     """Samples of the type that a model takes, which is tried on the first batch.
+
+    Args:
+        model: a classifier of one input.
+        samples: to be given to it.
+        any_batch: let its batches have a fixed size, too: enough to score by, not to measure statistics.
 
     Raises:
         ModelError: the model has several inputs or a batch of a fixed size, or is no classifier.
         UsageError: the samples do not fit it: other types or shapes, or labels that are none of its classes.
     """
     value = _only_input(model)
+    if (fixed := _fixed_batch(model)) and not any_batch:
+        raise ModelError(
+            f"the model takes batches of {fixed} alone, expected any size", "export it with a dynamic batch"
+        )
     kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     if not np.can_cast(samples.inputs.dtype, kind, "same_kind"):
         raise UsageError(f"samples are {samples.inputs.dtype}, expected {kind} as the model takes", "convert them")
@@ -96,12 +105,13 @@ def _only_input(model: Model) -> ValueInfoProto:
         raise ModelError(
             f"the model has {len(inputs)} inputs ({names}), expected one", "give a classifier of one input"
         )
-    dims = inputs[0].type.tensor_type.shape.dim
-    if len(dims) and dims[0].dim_value:
-        raise ModelError(
-            f"the model takes batches of {dims[0].dim_value} alone, expected any size", "export it with a dynamic batch"
-        )
     return inputs[0]
+
+
+def _fixed_batch(model: Model) -> int:
+    """The size of its batches if they can have no other, or 0."""
+    dims = Graph(model).inputs[0].type.tensor_type.shape.dim
+    return int(dims[0].dim_value) if len(dims) else 0
 
 
 def outputs_of(model: Model, inputs: np.ndarray) -> np.ndarray:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import onnxprune
-from onnxprune.errors import UsageError
-from onnxprune.search.samples import Samples, fitting, read_samples
+from onnxprune.errors import ModelError, UsageError
+from onnxprune.search.samples import Samples, accuracy, fitting, outputs_of, read_samples
 from tests.cli.conftest import network
 
 
@@ -68,3 +68,17 @@ def test_samples_get_the_type_that_the_model_takes():
 def test_samples_that_do_not_fit_the_model(inputs, labels, message):
     with pytest.raises(UsageError, match=message):
         fitting(onnxprune.Model(network()), Samples(inputs, np.array(labels)))
+
+
+@pytest.mark.parametrize("batch", [1, 4, 7])
+def test_batches_of_a_fixed_size_score_alike(batch):
+    """The last one is filled up, and what fills it does not count."""
+    free, fixed = network(), network()
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    inputs = np.random.default_rng(0).standard_normal((10, 3, 8, 8)).astype(np.float32)
+    labels = outputs_of(onnxprune.Model(free), inputs).argmax(1)
+    labels[3] = (labels[3] + 1) % 5
+    samples = Samples(inputs, labels)
+    assert accuracy(onnxprune.Model(fixed), fitting(onnxprune.Model(fixed), samples, any_batch=True)) == 0.9
+    with pytest.raises(ModelError, match=f"batches of {batch} alone"):
+        fitting(onnxprune.Model(fixed), samples)
