@@ -120,10 +120,13 @@ def outputs_of(model: Model, inputs: np.ndarray) -> np.ndarray:
     Raises:
         ModelError: it does not run, or the output has another form.
     """
-    outputs = [found[0] for found in run(model, feeds_of(model, batches_of(inputs)), fast=True)]
+    size = _fixed_batch(model)
+    missing = -len(inputs) % size if size else 0
+    whole = np.concatenate([inputs, np.repeat(inputs[-1:], missing, 0)]) if missing else inputs
+    outputs = [found[0] for found in run(model, feeds_of(model, batches_of(whole, size or BATCH)), fast=True)]
     if any(out.ndim != 2 for out in outputs):
         raise ModelError(f"the first output has shape {outputs[0].shape}, expected (N, classes)", "give a classifier")
-    return np.concatenate(outputs)
+    return np.concatenate(outputs)[: len(inputs)]
 
 
 def accuracy(model: Model, samples: Samples) -> float:
@@ -139,9 +142,9 @@ def accuracy(model: Model, samples: Samples) -> float:
     return float(np.mean(outputs_of(model, samples.inputs).argmax(1) == samples.labels))
 
 
-def batches_of(inputs: np.ndarray) -> list[np.ndarray]:
-    """Inputs in parts of at most `BATCH`."""
-    return [inputs[k : k + BATCH] for k in range(0, len(inputs), BATCH)]
+def batches_of(inputs: np.ndarray, size: int = BATCH) -> list[np.ndarray]:
+    """Inputs in parts of at most so many."""
+    return [inputs[k : k + size] for k in range(0, len(inputs), size)]
 
 
 def feeds_of(model: Model, batches: list[np.ndarray]) -> list[Feeds]:
