@@ -167,15 +167,21 @@ def under(section: str) -> Callable[..., Decorator]:
 
 choosing, limiting = under("What to remove"), under("Limits")
 
-target = choosing(
-    "--target",
-    type=Assignment(Amount()),
-    multiple=True,
-    callback=as_mapping,
-    metavar="NAME=SHARE",
-    help="Rank the units of all groups together and remove the fewest so that the whole is at most this share: "
-    "macs=0.5, params=0.5, channels=0.5, volume=0.5 (elements of the layers' outputs), or latency=0.5 (also "
-    "latency=8ms), which is measured. Several are all met.",
+
+def targets(kind: click.ParamType, help: str) -> Decorator:
+    """`--target`: amounts of a kind by name."""
+    how = {"multiple": True, "callback": as_mapping, "metavar": "NAME=SHARE"}
+    return choosing("--target", type=Assignment(kind), help=f"{help} Several are all met.", **how)
+
+
+RANKED = (
+    "Rank the units of all groups together and remove the fewest so that the whole is at most this share: macs=0.5, "
+    "params=0.5, channels=0.5"
+)
+target = targets(click.FLOAT, f"{RANKED} or volume=0.5 (elements of the layers' outputs).")
+timed_target = targets(
+    Amount(),
+    f"{RANKED}, volume=0.5 (elements of the layers' outputs), or latency=0.5 (also latency=8ms), which is measured.",
 )
 timing = under("For --target latency")
 clock = bundled(
@@ -207,7 +213,7 @@ selection = bundled(
     "selection",
     Selection,
     choosing("--keep", type=float, help="Keep this share of the units of every group (0 to 1). Give this or --target."),
-    target,
+    timed_target,
     choosing(
         "--score",
         type=click.Choice(list(SCORES)),

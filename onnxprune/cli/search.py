@@ -21,14 +21,10 @@ from onnxprune.search.frontier import Point, points
 searching, judging = options.under("How to search"), options.under("How to judge")
 working, spreading = options.under("What to search, and where to"), options.under("Where to judge")
 
-target = choosing(
-    "--target",
-    type=options.Assignment(click.FLOAT),
-    multiple=True,
-    callback=options.as_mapping,
-    metavar="NAME=SHARE",
-    help="The whole of a structure is at most this share: macs=0.5, params=0.5, channels=0.5, volume=0.5 (elements of "
-    "the layers' outputs), or latency=0.5 (time in onnxruntime on this machine). Several are all met.",
+target = options.targets(
+    click.FLOAT,
+    "The whole of a structure is at most this share: macs=0.5, params=0.5, channels=0.5, volume=0.5 (elements of the "
+    "layers' outputs), or latency=0.5 (time in onnxruntime on this machine).",
 )
 
 

@@ -53,3 +53,17 @@ def test_times_are_kept_in_a_file_of_ones_own(run, model, tmp_path):
 def test_what_makes_no_sense_is_refused(run, model, tmp_path, target, message):
     result = run("mask", model, "--target", target, "-o", tmp_path / "m.json")
     assert result.exit_code == 2 and message in result.stderr and not (tmp_path / "m.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("slim", "--prune-at", "1", "--target", "macs=8ms"), "'8ms' is not a valid float"),
+        (("slim", "--prune-at", "1", "--target", "latency=0.5"), "unknown target ['latency']"),
+        (("chipnet", "--target", "macs=8ms"), "'8ms' is not a valid float"),
+        (("chipnet", "--target", "latency=0.5"), "one of macs, params, channels, volume"),
+    ],
+)
+def test_trainings_take_no_times(run, tmp_path, words, message):
+    result = run(*words, "--epochs", "1", "-o", tmp_path / "out")
+    assert result.exit_code == 2 and message in result.stderr
