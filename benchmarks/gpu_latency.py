@@ -114,7 +114,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     """Prepare, or measure until the time is up; 1 if a check failed."""
-    args, files = parse(), []
+    args = parse()
     if args.prepare:
         prepare(args.exam, args.models)
         return 0

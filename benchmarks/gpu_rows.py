@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.common import at_most
+from benchmarks.common import at_least, at_most
 from benchmarks.gpu_search import searched
 from benchmarks.gpu_stages import Bed, Figures
 from benchmarks.record import Check, Record, Row
@@ -73,7 +73,7 @@ def bees(network: str, bed: Bed) -> Figures:
 def found_checks(name: str, row: Figures, accuracy: float, macs: float) -> list[Check]:
     """Those of a search: the accuracy, millions of multiply-accumulates, and how long it took."""
     return [
-        at_least(name, row, accuracy),
+        reaches(name, row, accuracy),
         at_most(f"{name}: MACs", row["macs_in_millions"], macs, " M"),
         at_most(f"{name}: search, in epochs", row["search_epochs"], PUBLISHED_SEARCH / 10, ""),
     ]
@@ -97,9 +97,9 @@ def work(found: Figures, bed: Bed, stage: str, before: Figures | None = None) ->
     return first + (epochs - first) * share
 
 
-def at_least(name: str, row: Figures, limit: float) -> Check:
+def reaches(name: str, row: Figures, limit: float) -> Check:
     """The check of an accuracy."""
-    return Check(f"{name}: accuracy", f"≥ {limit:g} %", f"{row['accuracy']:.2f} %", row["accuracy"] >= limit)
+    return at_least(f"{name}: accuracy", row["accuracy"], limit, " %")
 
 
 def loses(name: str, row: Figures) -> Check:
@@ -114,7 +114,7 @@ PLANS: Mapping[str, Plan] = {
         ("vgg19/sparse", "vgg19/fine"),
         vgg19,
         lambda row: [
-            at_least("VGG19 without 70 % of its channels", row, GOOD),
+            reaches("VGG19 without 70 % of its channels", row, GOOD),
             at_most("VGG19 without 70 % of its channels: parameters", row["params"], SMALL, " M"),
         ],
     ),
@@ -123,7 +123,7 @@ PLANS: Mapping[str, Plan] = {
         ("resnet56/dense", "resnet56/sparse", "resnet56/fine"),
         resnet56,
         lambda row: [
-            at_least("ResNet-56 at 2.1 times fewer MACs", row, GOOD),
+            reaches("ResNet-56 at 2.1 times fewer MACs", row, GOOD),
             at_most("ResNet-56 at 2.1 times fewer MACs: MACs left", row["macs"], 100 / 2.1, " %"),
         ],
     ),

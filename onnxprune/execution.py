@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import BadZipFile
 
 import numpy as np
 import onnx
@@ -41,6 +43,23 @@ def random_inputs(model: Model, seed: int, sizes: Mapping[str, int] | None = Non
         else:
             feeds[value.name] = rng.standard_normal(shape).astype(dtype)
     return feeds
+
+
+def read_arrays(path: Path) -> Feeds:
+    """The arrays of an .npz file by name.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no such file, is damaged, or holds what is not an array of numbers.
+    """
+    try:
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                raise ValueError(f"one array of shape {found.shape}, expected several by name")
+            return {name: found[name] for name in found.files}
+    except (EOFError, BadZipFile, zlib.error) as error:
+        raise ValueError(first_line(error)) from error
 
 
 def observable(trace: Trace) -> tuple[str, ...]:

@@ -113,6 +113,16 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             _rename(file, path)
 
 
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file so that `path` holds the old content or the new one, whole, at every moment.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with writing(path) as file:
+        write_all(file, memoryview(content))
+
+
 @contextmanager
 def _temporary(path: Path) -> Iterator[BinaryIO]:
     """A new file in the folder of `path`, gone at the end unless it was renamed."""

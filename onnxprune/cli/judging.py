@@ -24,7 +24,7 @@ from onnxprune.latency import Setting
 from onnxprune.latency.prediction import Latency
 from onnxprune.resources import Resource
 from onnxprune.search.calibration import Calibrated, has_statistics
-from onnxprune.search.evaluation import Job, Judge
+from onnxprune.search.evaluation import Judge
 from onnxprune.search.samples import fitting, read_samples
 from onnxprune.search.structures import Structures, TimeLimit, Widths
 from onnxprune.tensors import stored_tensors
@@ -201,16 +201,8 @@ class TaskNetwork:
         return made(load_task(maker.task), self.network, self.binding, maker.recipe, **sizes)
 
     def judge(self) -> Judge:
-        """Judges structures; trainings show no bars of their own."""
-        from onnxprune.torch.progress import silence
-
-        judge = self.structures(self.maker.scope.unlimited).judge(self.fitness)
-
-        def silently(job: Job) -> Mapping[str, float]:
-            with silence():
-                return judge(job)
-
-        return silently
+        """Judges structures."""
+        return self.structures(self.maker.scope.unlimited).judge(self.fitness)
 
     def told(self) -> dict[str, Any]:
         """What tells this fitness from others."""

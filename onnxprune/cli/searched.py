@@ -181,9 +181,7 @@ def _write_file(network: FileNetwork, mask: Mask, seed: int, folder: Path) -> Ce
 
 def _write_task(network: TaskNetwork, mask: Mask, seed: int, folder: Path) -> Certificate:
     from onnxprune.torch.handover import hand_over, save_weights
-    from onnxprune.torch.progress import silence
 
     handed = hand_over(network.network, network.binding, mask, folder)
-    with silence():
-        save_weights(network.fitness.network_for(mask, seed), folder / WARM)
+    save_weights(network.fitness.network_for(mask, seed), folder / WARM)
     return handed.certificate

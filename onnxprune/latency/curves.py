@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from onnxprune.analysis import Analysis
-from onnxprune.forms import Form, atoms
+from onnxprune.forms import Atom, atoms
 from onnxprune.latency.prediction import Latency, evenly
 from onnxprune.latency.segments import Segment
 
@@ -47,19 +47,15 @@ def axes_of(analysis: Analysis, segment: Segment) -> tuple[Axis, ...]:
     """The axes of a segment."""
     found: dict[tuple[int, ...], dict[str, float]] = {}
     sizes = {group.name: group.size for group in analysis.groups}
-    places: dict[object, tuple[int, ...]] = {}
+    places: dict[Atom, tuple[int, ...]] = {}
     for number, form in enumerate(segment.forms):
-        for atom in _own(analysis, form):
+        for atom in (atom for atom in dict.fromkeys(atoms(form)) if atom in analysis.owner):
             places[atom] = (*places.get(atom, ()), number)
     for atom, pattern in places.items():
-        name = analysis.owner[atom]  # type: ignore[index]  # they are atoms
+        name = analysis.owner[atom]
         factors = found.setdefault(pattern, {})
-        factors[name] = factors.get(name, 0.0) + atom.size / sizes[name]  # type: ignore[attr-defined]
+        factors[name] = factors.get(name, 0.0) + atom.size / sizes[name]
     return tuple(Axis(factors) for factors in found.values())
-
-
-def _own(analysis: Analysis, form: Form) -> list[object]:
-    return [atom for atom in dict.fromkeys(atoms(form)) if atom in analysis.owner]
 
 
 @dataclass(frozen=True)

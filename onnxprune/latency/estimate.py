@@ -22,14 +22,13 @@ class Estimate:
 
     def __init__(self, curves: Curves, units: Units, widths: Widths, factor: float = 1.0):
         self._curves, self._factor = curves, factor
-        latency = curves.latency
+        latency = self._latency = curves.latency
         self._anchor = latency.seconds(units)
         self._at_anchor = [
             [float(curves.curve(k, n).at(axis.size(widths))) for n, axis in enumerate(axes)]
             for k, axes in enumerate(curves.axes)
         ]
         self._beside, self._whole = latency.beside, latency.whole
-        self._touching = {g.name: latency.touching(g) for g in latency.analysis.groups}
 
     def share(self, widths: Widths) -> float:
         """The time of a structure."""
@@ -39,7 +38,7 @@ class Estimate:
     def along(self, name: str, levels: Sequence[int], widths: Widths) -> np.ndarray:
         """The part of the time that depends on one group, at some widths of it: float `(levels,)`."""
         varied: dict[str, int | np.ndarray] = {**widths, name: np.array(levels)}
-        spent = sum((self._segment(k, varied) for k in self._touching[name]), np.zeros(len(levels)))
+        spent = sum((self._segment(k, varied) for k in self._latency.touching[name]), np.zeros(len(levels)))
         return self._factor * spent / (self._whole + self._beside)
 
     def _segment(self, number: int, widths: Mapping[str, int | np.ndarray]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from onnx import ValueInfoProto, helper
 
 from onnxprune.errors import UsageError
-from onnxprune.execution import Feeds
+from onnxprune.execution import Feeds, read_arrays
 from onnxprune.graph import Graph, Model
 
 ALL = "*"
@@ -66,12 +65,8 @@ def read_inputs(path: Path) -> Feeds:
         UsageError: it cannot be read, or holds what is not an array of numbers.
     """
     try:
-        with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-            if isinstance(found, np.ndarray):
-                raise ValueError("one array without a name")
-            return {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return read_arrays(path)
+    except (OSError, ValueError) as error:
         raise UsageError(
             f"{path}: no inputs by name ({error})", "write it with numpy: np.savez('inputs.npz', x=array)"
         ) from error

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper
 
 from onnxprune.execution import Feeds
 from onnxprune.graph import Model
 from onnxprune.latency.children import run_alone
+from onnxprune.latency.least import least_model
 from onnxprune.latency.runtimes import Setting, runtime
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -36,17 +36,11 @@ def peak_memory(model: Model, name: str, feeds: Feeds, setting: Setting) -> int 
 
 def _growth(model: Model, name: str, feeds: Feeds, setting: Setting) -> int | None:
     engine = runtime(name)
-    engine.prepare(_least(), {"x": np.zeros(1, np.float32)}, setting)
+    engine.prepare(least_model(), {"x": np.zeros(1, np.float32)}, setting)
     before = _reset()
     engine.prepare(model, feeds, setting)
     peak = _peak()
     return None if before is None or peak is None else max(0, peak - before)
-
-
-def _least() -> Model:
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "least", [x], [y])
-    return Model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
 
 
 def _reset() -> int | None:

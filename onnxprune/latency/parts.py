@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from onnx import TensorProto, helper
 
 from onnxprune.execution import random_inputs
 from onnxprune.graph import Model
+from onnxprune.latency.least import least_model
 from onnxprune.latency.profile import LEAST, SECONDS, WARM_UP, profile
 from onnxprune.latency.runtimes import Setting, runtime
 
@@ -51,17 +51,10 @@ def _wall_seconds(model: Model, engine: str, setting: Setting) -> float:
 
 
 def _idle_seconds(engine: str, setting: Setting) -> float:
-    """Of a run that adds two numbers, measured once."""
+    """Of a run of the least model, measured once."""
     if (key := f"{engine} {setting}") not in _IDLE:
-        _IDLE[key] = _wall_seconds(_idle_model(), engine, setting)
+        _IDLE[key] = _wall_seconds(least_model(), engine, setting)
     return _IDLE[key]
-
-
-def _idle_model() -> Model:
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "idle", values[:1], values[1:])
-    opset = [helper.make_opsetid("", 13)]
-    return Model(helper.make_model(graph, opset_imports=opset, ir_version=8))
 
 
 def _middle(times: np.ndarray) -> float:

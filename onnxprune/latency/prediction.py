@@ -8,7 +8,9 @@ a run takes beside them is measured on whole models.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,6 @@ from onnxprune.analysis import Analysis
 from onnxprune.errors import ModelError
 from onnxprune.forms import Atom, atoms
 from onnxprune.graph import Model
-from onnxprune.groups import Group
 from onnxprune.latency.paired import compare
 from onnxprune.latency.parts import part_seconds
 from onnxprune.latency.runtimes import Setting
@@ -96,20 +97,16 @@ class Latency:
 
     def ratio(self, units: Units, seconds: float = CALIBRATION, seed: int = 0) -> Interval:
         """The same with its interval; `seconds` at most, and `seed` of the order and the input."""
-        plan = Plan(
-            seconds=seconds,
-            tolerance=SURE,
-            runtime=self.engine,
-            setting=self.setting,
-            sizes=self.analysis.sizes,
-            seed=seed,
-        )
-        return compare([self.analysis.original, self.pruned(units)], plan).models[1].ratio
+        plan = self._plan(seconds, tolerance=SURE, seed=seed)
+        return compare([self.analysis, self.pruned(units)], plan).models[1].ratio
+
+    def _plan(self, seconds: float, **how: Any) -> Plan:
+        return Plan(seconds, runtime=self.engine, setting=self.setting, sizes=self.analysis.sizes, **how)
 
     def share_of(self, seconds: float) -> float:
         """What a time is of the whole network's, which is measured for it."""
-        plan = Plan(seconds=CALIBRATION, runtime=self.engine, setting=self.setting, sizes=self.analysis.sizes)
-        return seconds / compare([self.analysis.original] * 2, plan).models[0].seconds.median
+        plan = self._plan(CALIBRATION)
+        return seconds / compare([self.analysis] * 2, plan).models[0].seconds.median
 
     def seconds(self, units: Units, segments: Iterable[int] | None = None) -> np.ndarray:
         """Seconds of some segments, or of all, by number: float `(segments,)`. What is not known yet is measured."""
@@ -122,12 +119,15 @@ class Latency:
             self._table.add({key: self._time(pruned, number, kept) for key, number in missing.items()})
         return np.array([self._table.seconds[key] or 0.0 for key in keys.values()])
 
-    def touching(self, group: Group) -> list[int]:
-        """Numbers of the segments that a group lies on."""
-        own = set(group.atoms)
-        return [
-            k for k, s in enumerate(self.segments) if not own.isdisjoint(a for form in s.forms for a in atoms(form))
-        ]
+    @cached_property
+    def touching(self) -> dict[str, list[int]]:
+        """Numbers of the segments that every group lies on, by its name."""
+        found: dict[str, list[int]] = {group.name: [] for group in self.analysis.groups}
+        for number, segment in enumerate(self.segments):
+            lying = {atom for form in segment.forms for atom in atoms(form)}
+            for name in {self.analysis.owner[atom] for atom in lying & self.analysis.owner.keys()}:
+                found[name].append(number)
+        return found
 
     def counts(self, units: Units) -> dict[Atom, int]:
         """Elements of every atom that stay."""

@@ -29,7 +29,7 @@ def steps(latency: Latency, group: Group) -> int:
     low = high - block
     if block == 1 or low < 1:
         return 1
-    touched = latency.touching(group)
+    touched = latency.touching[group.name]
     whole, base = (_time(latency, group, width, touched) for width in (high, low))
     found, multiple = block, block // 2
     while multiple >= 1:

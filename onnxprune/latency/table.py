@@ -13,9 +13,8 @@ from typing import Any
 
 from onnxprune.environment import describe
 from onnxprune.errors import UsageError
-from onnxprune.external import write_all
 from onnxprune.latency.runtimes import Setting, runtime
-from onnxprune.saving import writing
+from onnxprune.saving import write_whole
 
 FORMAT, VERSION = "onnxprune-latency", 2
 MACHINE = ("cpu", "cores")
@@ -59,9 +58,7 @@ class Table:
         if self.path is None:
             return
         rows = [[kind, list(sizes), seconds] for (kind, sizes), seconds in self.seconds.items()]
-        content = json.dumps(self.head | {"beside": self.beside, "rows": rows})
-        with writing(self.path) as file:
-            write_all(file, memoryview(content.encode()))
+        write_whole(self.path, json.dumps(self.head | {"beside": self.beside, "rows": rows}).encode())
         self._written = time.monotonic()
 
     def _read(self, path: Path) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxprune.errors import OutputError
-from onnxprune.external import write_all
-from onnxprune.saving import _as_output_error, _check_target, _temporary, writing
+from onnxprune.saving import _as_output_error, _check_target, _temporary, write_whole
 
 MASK, PRUNED = "mask.json", "pruned.onnx"
 """What every folder has that gets the outcome of a pruning."""
@@ -44,8 +43,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with writing(path) as file:
-        write_all(file, memoryview(text.encode()))
+    write_whole(path, text.encode())
 
 
 def document(content: Mapping[str, Any]) -> str:

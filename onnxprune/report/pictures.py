@@ -13,10 +13,9 @@ import numpy as np
 
 from onnxprune.analysis import Analysis
 from onnxprune.errors import UsageError
-from onnxprune.external import write_all
 from onnxprune.mask import Mask
 from onnxprune.report import data
-from onnxprune.saving import writing
+from onnxprune.saving import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,5 +116,4 @@ def picture(path: Path, width: float, height: float, columns: int = 1) -> Iterat
         figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
         yield list(figure.subplots(1, columns, squeeze=False)[0])
         figure.savefig(content, format=kind, metadata=_METADATA[kind])
-    with writing(path) as file:
-        write_all(file, content.getbuffer())
+    write_whole(path, content.getbuffer())

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 from onnx import ValueInfoProto, helper
 
 from onnxprune.errors import ModelError, UsageError, first_line
-from onnxprune.execution import Feeds, run
+from onnxprune.execution import Feeds, read_arrays, run
 from onnxprune.graph import Graph, Model
 
 BATCH = 100
@@ -39,11 +36,11 @@ def read_samples(path: Path) -> Samples:
     """
     form = "give an .npz file with the arrays `inputs` and `labels`"
     try:
-        with _archive(path) as file:
-            inputs, labels = np.asarray(file["inputs"]), np.asarray(file["labels"])
+        found = read_arrays(path)
+        inputs, labels = found["inputs"], found["labels"]
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file", "check the path") from error
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{path}: cannot be read: {first_line(error)}", form) from error
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or inputs.shape[:1] != labels.shape:
         raise UsageError(
@@ -53,13 +50,6 @@ def read_samples(path: Path) -> Samples:
     if not len(labels):
         raise UsageError(f"{path}: has no samples", "give some")
     return Samples(inputs, labels)
-
-
-def _archive(path: Path) -> NpzFile:
-    found = np.load(path, allow_pickle=False)
-    if not isinstance(found, NpzFile):
-        raise ValueError(f"one array of shape {found.shape}, expected several by name")
-    return found
 
 
 def fitting(model: Model, samples: Samples, *, any_batch: bool = False) -> Samples:

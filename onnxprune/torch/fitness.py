@@ -18,6 +18,7 @@ from onnxprune.torch.exporting import evaluation
 from onnxprune.torch.fusing import fuse, fusible
 from onnxprune.torch.handover import load_state
 from onnxprune.torch.loop import train
+from onnxprune.torch.progress import silence
 from onnxprune.torch.recalibration import recalibrate
 from onnxprune.torch.recipe import Recipe
 from onnxprune.torch.run import autocast, device
@@ -153,6 +154,6 @@ class Trained(Recalibrated):
     def network_for(self, mask: Mask, seed: int = 0, effort: float = 1.0) -> nn.Module:
         """A smaller copy, trained for a share of the epochs, at least one."""
         small, epochs = self.smaller(mask), max(1, round(effort * self.recipe.epochs))
-        with TemporaryDirectory() as folder:
-            train(self.task, small, replace(self.recipe, seed=seed, epochs=epochs), folder=folder, quiet=True)
+        with silence(), TemporaryDirectory() as folder:  # it is a part of a search, which shows how far it is
+            train(self.task, small, replace(self.recipe, seed=seed, epochs=epochs), folder=folder)
         return small

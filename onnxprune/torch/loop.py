@@ -39,7 +39,6 @@ def train(
     until: float | None = None,
     save_every: float = 60.0,
     splits: Sequence[Split] = ("validation",),
-    quiet: bool = False,
 ) -> Run:
     """Train a network, or go on with it; on the CPU a training that was killed and resumed gives the same bits.
 
@@ -57,7 +56,6 @@ def train(
         until: seconds after which to stop after a step, with a checkpoint.
         save_every: seconds between checkpoints inside an epoch; there is one after every epoch, too.
         splits: that will be evaluated, now or by the caller: those must not be empty.
-        quiet: show no bar: this is a part of something that has one.
 
     Raises:
         UsageError: recipe, task or checkpoint do not fit; the folder has a checkpoint that is not to be resumed; a
@@ -78,7 +76,7 @@ def train(
             raise UsageError(f"{folder}: has a checkpoint of another training", "resume it, or take another folder")
         restore(folder / LAST, run, hooks)
     loop = _Loop(run, hooks, folder, watch)
-    loop.run_epochs(quiet)
+    loop.run_epochs()
     run.unwrap()
     return run
 
@@ -112,13 +110,12 @@ class _Loop:
     def __init__(self, run: Run, hooks: Sequence[Hook], folder: Path, watch: _Watch):
         self.run, self.hooks, self.folder, self.watch = run, hooks, folder, watch
 
-    def run_epochs(self, quiet: bool) -> None:
+    def run_epochs(self) -> None:
         """All that are left, or as many steps as there is time for."""
         run = self.run
         total = run.recipe.epochs * run.sampling.steps
         writes = run.rank == 0
-        shown = bar(total, run.step, quiet or not writes)
-        with Log(self.folder, run.epoch) if writes else nullcontext() as log, shown as show:
+        with Log(self.folder, run.epoch) if writes else nullcontext() as log, bar(total, run.step, not writes) as show:
             while not run.finished and self._epoch(show):
                 self._end_epoch(log)
 

@@ -88,7 +88,7 @@ def test_inputs_that_do_not_fit_are_refused(model, arrays, what):
         feeds_for(model, Plan(inputs=arrays))
 
 
-@pytest.mark.parametrize("kind", ["missing", "text", "one array", "objects", "torn"])
+@pytest.mark.parametrize("kind", ["missing", "text", "one array", "objects", "torn", "damaged"])
 def test_files_without_arrays_by_name_are_refused(tmp_path, kind):
     path = tmp_path / "i.npz"
     if kind == "text":
@@ -101,6 +101,11 @@ def test_files_without_arrays_by_name_are_refused(tmp_path, kind):
     elif kind == "torn":
         np.savez(path, x=np.zeros(1000))
         path.write_bytes(path.read_bytes()[:500])
+    elif kind == "damaged":
+        np.savez_compressed(path, x=np.zeros(1000))
+        content = bytearray(path.read_bytes())
+        content[40:60] = bytes(20)
+        path.write_bytes(content)
     with pytest.raises(UsageError, match=r"i\.npz: no inputs by name"):
         read_inputs(path)
 

@@ -14,10 +14,9 @@ import numpy as np
 
 from onnxprune.errors import ModelError, UsageError
 from onnxprune.execution import Feeds
-from onnxprune.external import write_all
 from onnxprune.latency.runtimes.base import Setting
 from onnxprune.latency.runtimes.profiles import Profile
-from onnxprune.saving import writing
+from onnxprune.saving import write_whole
 
 FLAGS = {"fp16": "FP16", "bf16": "BF16"}
 TIMINGS = "timings"
@@ -60,8 +59,7 @@ class Store:
         """
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with writing(path) as file:
-                write_all(file, memoryview(content))
+            write_whole(path, content)
 
 
 def check_precision(trt: Any, setting: Setting) -> None:

@@ -56,13 +56,7 @@ class OpenVino:
             raise missing.error(self.name)
         import openvino
 
-        start = time.perf_counter()
-        options: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": PRECISIONS[setting.precision],
-        }
-        if setting.threads:
-            options["INFERENCE_NUM_THREADS"] = setting.threads
+        start, options = time.perf_counter(), _options(setting)
         try:
             core = openvino.Core()
             with model_file(model) as path:
@@ -86,6 +80,12 @@ class OpenVino:
             device=str(describe()["cpu"]),
         )
         return request
+
+
+def _options(setting: Setting) -> dict[str, Any]:
+    """What OpenVINO is asked for."""
+    threads = {"INFERENCE_NUM_THREADS": setting.threads} if setting.threads else {}
+    return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": PRECISIONS[setting.precision], **threads}
 
 
 class Request:
