@@ -1,15 +1,16 @@
 """How finely `bench` can tell: a model against itself, and against itself with two percent of its time added.
 
-    python -m benchmarks.latency_floor [--trials 100] [--seconds 5] [--model models/zoo/resnet11_cifar10.onnx]
+    python -m benchmarks.latency_floor [--trials 100] [--seconds 10] [--model models/zoo/resnet11_cifar10.onnx]
 
-Every trial prepares the model anew, three times, and lets the three take turns as `bench` does; the third one spins for
-another 2 % of its median time after every run. Should run on a machine that does nothing else.
+Every trial is what `bench` does of itself: three instances of the model take turns, then others, made anew. The third
+one spins for another 2 % of its median time after every run. Should run on a machine that does nothing else.
 """
 
 import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +19,9 @@ import numpy as np
 import onnxprune
 from benchmarks.common import arguments, at_least, at_most, record
 from benchmarks.record import Benchmark, Check, Column, Record, Row
-from onnxprune.execution import random_inputs
 from onnxprune.latency import Plan, Setting
-from onnxprune.latency.runtimes import runtime
-from onnxprune.latency.statistic import median_interval
-from onnxprune.latency.turns import measure
+from onnxprune.latency.ready import feeds_for, make_ready
+from onnxprune.latency.turns import Runs, measure
 
 ADDED = 0.02
 MODEL = Path("models/zoo/resnet11_cifar10.onnx")
@@ -35,6 +34,7 @@ BENCHMARK = Benchmark(
     columns=(
         Column("trial", "name"),
         Column("rounds", "rounds", "d"),
+        Column("instances", "instances", "d"),
         Column("milliseconds", "milliseconds", ".3f"),
         Column("by its own", "same", ".4f"),
         Column("from", "same_low", ".4f"),
@@ -49,8 +49,8 @@ BENCHMARK = Benchmark(
 class Slower:
     """Runs something, then spins."""
 
-    def __init__(self, prepared: object):
-        self._run = prepared.run  # type: ignore[attr-defined]
+    def __init__(self, run: Callable[[], object]):
+        self._run = run
         self._spin = ADDED * statistics.median(self._timed() for _ in range(LOOKS))
 
     def _timed(self) -> float:
@@ -69,14 +69,23 @@ class Slower:
 def trial(model: onnxprune.Model, seconds: float, seed: int) -> Row:
     """The ratios of one trial with their intervals."""
     plan = Plan(seconds=seconds, setting=Setting(threads=1), seed=seed)
-    feeds = random_inputs(model, seed)
-    first, again, third = (runtime("cpu").prepare(model, feeds, plan.setting) for _ in range(3))
-    times, _, _ = measure([first.run, again.run, Slower(third).run], plan, lambda share: None)
-    row: Row = {"rounds": len(times), "milliseconds": 1e3 * float(np.median(times[:, 0]))}
+    ready = make_ready([model] * 3, feeds_for(model, plan), plan)
+    count = plan.affordable(ready.build, ready.first)
+    found = measure(third_slower(ready.instances), plan, lambda share: None, count)
+    milliseconds = 1e3 * float(np.median(found.times[:, 0]))
+    row: Row = {"rounds": len(found.times), "instances": count, "milliseconds": milliseconds}
     for name, column in (("same", 1), ("slower", 2)):
-        found = median_interval(times[:, column] / times[:, 0], seed)
-        row |= {name: found.median, f"{name}_low": found.low, f"{name}_high": found.high}
+        ratio = found.ratio(column)
+        row |= {name: ratio.median, f"{name}_low": ratio.low, f"{name}_high": ratio.high}
     return row
+
+
+def third_slower(instances: Iterator[Runs]) -> Iterator[Runs]:
+    """The same, but for the third of each."""
+    while True:
+        first, again, third = next(instances)
+        yield [first, again, Slower(third).run]
+        del first, again, third
 
 
 def checks(results: Record) -> list[Check]:
@@ -99,7 +108,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = arguments(BENCHMARK)
     parser.add_argument("--trials", type=int, default=100, help="how many (100)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of a trial (5)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a trial (10)")
     parser.add_argument("--model", type=Path, default=MODEL, help=f"to time ({MODEL})")
     return parser.parse_args()
 

@@ -20,6 +20,7 @@ from onnxprune.errors import UsageError
 from onnxprune.graph import Model
 from onnxprune.latency import Plan, names_of, parse_condition
 from onnxprune.latency.disk import model_files
+from onnxprune.latency.statistic import BATCHES
 from onnxprune.latency.sweep import Part
 from onnxprune.report import Bench, check_outputs, render, report_format, write_text
 from onnxprune.report.bench import terminal_tables, verdict
@@ -38,12 +39,13 @@ class Measuring:
     seconds: float
     runs: int | None
     tolerance: float | None
+    instances: int
     seed: int
     memory: bool
 
     def plan(self, sizes: Mapping[str, int]) -> Plan:
         """The library's form."""
-        return Plan(seconds=self.seconds, rounds=self.runs, tolerance=self.tolerance, seed=self.seed, sizes=sizes)
+        return Plan(self.seconds, self.runs, self.instances, self.tolerance, seed=self.seed, sizes=sizes)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,14 @@ measured = options.bundled(
         type=click.FloatRange(min=0, min_open=True),
         metavar="X",
         help="Stop as soon as all ratios are known to within this (0.005: half a percent).",
+    ),
+    measuring(
+        "--instances",
+        type=click.IntRange(1, BATCHES),
+        default=BATCHES,
+        metavar="N",
+        help="Prepare models anew N times, if that takes no longer than the timing: where they lie in memory makes "
+        "some instances faster.",
     ),
     measuring("--seed", type=int, default=0, help="Seed of the random input."),
     measuring("--memory/--no-memory", default=True, help="Also run each model once in a process of its own."),

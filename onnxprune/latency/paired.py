@@ -21,9 +21,9 @@ from onnxprune.latency.disk import digests, disk_bytes
 from onnxprune.latency.machine import Watch
 from onnxprune.latency.memory import peak_memory
 from onnxprune.latency.nvml import is_gpu, open_gpu
-from onnxprune.latency.ready import described, feeds_for, pinned
+from onnxprune.latency.ready import Seen, described, feeds_for, make_ready, pinned
 from onnxprune.latency.results import PERCENTILES, Comparison, Input, Timing
-from onnxprune.latency.runtimes import Prepared, Runtime, runtime
+from onnxprune.latency.runtimes import Facts, Runtime, runtime
 from onnxprune.latency.runtimes.sessions import Provider
 from onnxprune.latency.statistic import covered, median_interval, quantile_interval, spread
 from onnxprune.latency.turns import (
@@ -32,6 +32,7 @@ from onnxprune.latency.turns import (
     MOST_WARM_UP,
     STEADY,
     WINDOW,
+    Measured,
     Plan,
     Progress,
     measure,
@@ -69,46 +70,45 @@ def compare(
     files = [each.original if isinstance(each, Analysis) else each for each in models]
     check_models(files)
     engine, feeds = runtime(plan.runtime), feeds_for(files[0], plan)
-    prepared = [engine.prepare(model, feeds, plan.setting) for model in (*files, files[0])]
-    outputs = [p.outputs() for p in prepared[:-1]]
-    apart = [p.apart() for p in prepared[:-1]]
-    taken = [_memory(m, p, plan, feeds) if memory else p.facts.memory for m, p in zip(files, prepared, strict=False)]
-    device = prepared[0].facts.device
-    with Watch(open_gpu(device)) as watch:
-        times, warm_up, stopped = measure([p.run for p in prepared], plan, progress or (lambda share: None))
+    ready = make_ready((*files, files[0]), feeds, plan)
+    seen, facts = ready.seen[:-1], ready.seen[0].facts
+    took = [_peak(*each, plan, feeds) if memory else each[1].facts.memory for each in zip(files, seen, strict=True)]
+    with Watch(open_gpu(facts.device)) as watch:
+        count = plan.affordable(ready.build, ready.first)
+        found = measure(ready.instances, plan, progress or (lambda share: None), count)
     analyses = [each if isinstance(each, Analysis) else analyze(each, sizes=plan.sizes) for each in models]
     timings = tuple(
         Timing(
             name=name,
             **_costs(analysis),
-            **_measured(times[:, 0], times[:, k]),
-            **_told(prepared[k], engine),
-            difference=_difference(outputs[0], outputs[k]),
-            apart=apart[k],
-            memory=taken[k],
+            **_measured(found, k),
+            **_told(own.facts, engine),
+            difference=_difference(seen[0].outputs, own.outputs),
+            apart=own.apart,
+            memory=memory,
         )
-        for k, (analysis, name) in enumerate(zip(analyses, names_of(files), strict=True))
+        for k, (analysis, own, name, memory) in enumerate(zip(analyses, seen, names_of(files), took, strict=True))
     )
-    facts = prepared[0].facts
     return Comparison(
         models=timings,
-        floor=median_interval(times[:, -1] / times[:, 0]),
-        rounds=len(times),
-        warm_up=warm_up,
-        stopped=stopped,
+        floor=found.ratio(-1),
+        rounds=len(found.times),
+        batches=found.batches,
+        warm_up=found.warm_up,
+        stopped=found.why,
         runtime=engine.version,
         options=dict(facts.options),
         machine=watch.found(),
         versions={**facts.versions, "onnxprune": own_version()},
-        device=device,
-        again=_kept(times[:, -1]),
-        **_asked(plan, feeds, is_gpu(device)),
+        device=facts.device,
+        again=_kept(found.times[:, -1]),
+        **_asked(plan, feeds, is_gpu(facts.device)),
     )
 
 
-def _memory(model: Model, prepared: Prepared, plan: Plan, feeds: Feeds) -> int | None:
+def _peak(model: Model, seen: Seen, plan: Plan, feeds: Feeds) -> int | None:
     """Most bytes that a model takes."""
-    told = prepared.facts.memory
+    told = seen.facts.memory
     return peak_memory(model, plan.runtime, feeds, plan.setting) if told is None else told
 
 
@@ -199,14 +199,15 @@ def _costs(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _measured(first: np.ndarray, own: np.ndarray) -> dict[str, Any]:
-    """The statistics of a model's times; of both, and of the first model's, shape `(rounds,)`."""
+def _measured(found: Measured, number: int) -> dict[str, Any]:
+    """The statistics of a model's times."""
+    own = found.times[:, number]
     return {
         "seconds": median_interval(own),
         "percentiles": {label: quantile_interval(own, share) for label, share in PERCENTILES.items()},
         "slowest": float(own.max()),
         "covered": covered(len(own)),
-        "ratio": median_interval(own / first),
+        "ratio": found.ratio(number),
         "spread": spread(own),
         "times": _kept(own),
     }
@@ -216,9 +217,8 @@ def _kept(times: np.ndarray) -> tuple[float, ...]:
     return tuple(np.round(times, DIGITS).tolist())
 
 
-def _told(prepared: Prepared, engine: Runtime) -> dict[str, Any]:
+def _told(facts: Facts, engine: Runtime) -> dict[str, Any]:
     """What the runtime tells of a model."""
-    facts = prepared.facts
     own = {engine.provider, *engine.helpers} if isinstance(engine, Provider) else set(facts.placement)
     elsewhere = sum(count for name, count in facts.placement.items() if name not in own)
     return {

@@ -11,6 +11,7 @@ from onnxprune.graph import Model
 from onnxprune.latency.least import least_model
 from onnxprune.latency.profile import LEAST, SECONDS, WARM_UP, profile
 from onnxprune.latency.runtimes import Setting, runtime
+from onnxprune.latency.statistic import middle
 
 LAYOUT = ("ReorderInput", "ReorderOutput")
 """Operators by which onnxruntime changes layouts: of a layer alone, but not between layers in a row."""
@@ -35,7 +36,7 @@ def part_seconds(model: Model, engine: str, setting: Setting) -> float:
 
 def _kernel_seconds(model: Model, threads: int) -> float:
     spent = [kernel.seconds for kernel in profile(model, threads) if kernel.op not in LAYOUT]
-    return _middle(np.sum(spent, 0)) if spent else 0.0
+    return middle(np.sum(spent, 0)) if spent else 0.0  # single times are whole microseconds
 
 
 def _wall_seconds(model: Model, engine: str, setting: Setting) -> float:
@@ -47,7 +48,7 @@ def _wall_seconds(model: Model, engine: str, setting: Setting) -> float:
         start = time.perf_counter()
         prepared.run()
         times.append(time.perf_counter() - start)
-    return _middle(np.array(times))
+    return middle(np.array(times))
 
 
 def _idle_seconds(engine: str, setting: Setting) -> float:
@@ -55,10 +56,3 @@ def _idle_seconds(engine: str, setting: Setting) -> float:
     if (key := f"{engine} {setting}") not in _IDLE:
         _IDLE[key] = _wall_seconds(least_model(), engine, setting)
     return _IDLE[key]
-
-
-def _middle(times: np.ndarray) -> float:
-    """The mean of the middle half: single times are whole microseconds, and some are far off."""
-    ordered = np.sort(times)
-    quarter = len(ordered) // 4
-    return float(np.mean(ordered[quarter : len(ordered) - quarter]))

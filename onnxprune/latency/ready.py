@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
 
 from onnxprune.coupling import input_shape
 from onnxprune.errors import UsageError
-from onnxprune.execution import Feeds, random_inputs
+from onnxprune.execution import Feeds, Outputs, random_inputs
 from onnxprune.graph import Graph, Model
 from onnxprune.latency.inputs import check_inputs
-from onnxprune.latency.turns import Plan
+from onnxprune.latency.runtimes import Facts, Prepared, runtime
+from onnxprune.latency.runtimes.base import Apart
+from onnxprune.latency.turns import Plan, Runs
 
 
 def feeds_for(model: Model, plan: Plan) -> Feeds:
@@ -31,6 +37,60 @@ def items(model: Model, plan: Plan) -> int:
     given = plan.inputs or {}
     shapes = (given[v.name].shape if v.name in given else input_shape(v, plan.sizes) for v in Graph(model).inputs)
     return next((shape[0] for shape in shapes if len(shape)), 1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a prepared model tells before it is timed."""
+
+    facts: Facts
+    outputs: Outputs
+    apart: Apart | None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Models that can be timed.
+
+    Attributes:
+        seen: what each has told.
+        instances: gives their runs, then those of others, made anew: see `measure`.
+    """
+
+    seen: tuple[Seen, ...]
+    instances: Iterator[Runs]
+
+    @property
+    def build(self) -> float:
+        """Seconds that it took to prepare them."""
+        return sum(each.facts.build for each in self.seen)
+
+    @property
+    def first(self) -> float:
+        """Seconds of all first runs."""
+        return sum(each.facts.first for each in self.seen)
+
+
+def make_ready(models: Sequence[Model], feeds: Feeds, plan: Plan) -> Ready:
+    """Prepare models in the plan's runtime.
+
+    Raises:
+        UsageError: the runtime cannot be used.
+        ModelError: a model does not run there.
+    """
+    makers = [partial(runtime(plan.runtime).prepare, model, feeds, plan.setting) for model in models]
+    prepared = {number: make() for number, make in enumerate(makers)}
+    seen = tuple(Seen(each.facts, each.outputs(), each.apart()) for each in prepared.values())
+    return Ready(seen, _instances(makers, prepared, plan.seed))
+
+
+def _instances(makers: Sequence[Callable[[], Prepared]], held: dict[int, Prepared], seed: int) -> Iterator[Runs]:
+    """Runs of models that are prepared, then of others, made in random orders once those before are gone."""
+    chance = np.random.default_rng(seed)
+    while True:
+        yield [held[number].run for number in range(len(makers))]
+        held.clear()
+        held.update((number, makers[number]()) for number in chance.permutation(len(makers)).tolist())
 
 
 @contextmanager

@@ -87,6 +87,7 @@ class Comparison:
         models: the timings, in order.
         floor: the first model's time by its own.
         rounds, warm_up: how often each ran, timed and untimed.
+        batches: rounds of every instance of the models, which were prepared anew for each.
         stopped: why it ended.
         runtime: that ran them, with its version.
         options: of the runtime, as it has them.
@@ -124,6 +125,7 @@ class Comparison:
     stop_rule: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     device: str = ""
+    batches: tuple[int, ...] = ()
     again: tuple[float, ...] = field(default=(), repr=False)
 
     @property

@@ -3,26 +3,32 @@
 The bootstrap is used for medians alone. Its resamples hold no value beyond the largest that was seen, and repeat the
 few that make up a tail: intervals of p99 from it miss far more often than they say, and that of the longest run is no
 interval at all. Tails get order statistics instead; of the longest run it is told which share of all runs it covers.
-Both take runs for independent: where a machine drifts, intervals of times are too narrow, and only the ratios within
-rounds, from which the drift is gone, can be relied on.
+Both take runs for independent: where a machine drifts, intervals of times are too narrow. Ratios within rounds, from
+which the drift is gone, are averaged over batches, whose differences hold whatever rounds in a row have in common.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+DIGITS = 9
+"""Decimal places that mean anything."""
 BLOCK = 1 << 20  # samples
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
+"""Quantiles of 0.975 of Student's t, by the number of values whose mean it is of."""
+FEWEST, BATCHES = 5, max(STUDENT)
+"""Batches of rounds: fewer have intervals so wide that they say nothing; there are never more."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate, mostly a median, and the ends of its 95% confidence interval, in the unit of what was measured."""
+    """An estimate, a median or a robust mean, and the ends of its 95% confidence interval, in the unit of samples."""
 
     median: float
     low: float
@@ -44,6 +50,40 @@ def median_interval(samples: np.ndarray, seed: int = 0) -> Interval:
     medians = [m for n in _blocks(len(samples)) for m in np.median(chance.choice(samples, (n, len(samples))), axis=1)]
     low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(np.median(samples)), float(low), float(high))
+
+
+def ratio_interval(times: np.ndarray, first: np.ndarray, batches: Sequence[int]) -> Interval:
+    """By how much longer runs take than others of the same rounds, with the interval of batch means (Student's t).
+
+    The ratios of a batch give one value, the mean of the middle half of their logarithms: as robust against outliers as
+    need be, and less noisy than their median.
+
+    Args:
+        times, first: seconds of both, float `(rounds,)`.
+        batches: how many rounds in a row belong together: see `batched`.
+
+    >>> ratio_interval(np.full(8, 3.0), np.full(8, 2.0), [4, 4])
+    Interval(median=1.5, low=1.5, high=1.5)
+    """
+    ends = np.cumsum(batches)[:-1]
+    values = np.array([middle(part) for part in np.split(np.log(times / first), ends)])
+    wide = STUDENT[len(values)] * values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    mean = values.mean()
+    return Interval(*(round(float(each), DIGITS) for each in np.exp([mean, mean - wide, mean + wide])))
+
+
+def batched(instances: Sequence[int]) -> list[int]:
+    """Rounds of batches: of every instance of the models one; the rounds of a single one, cut into some."""
+    if len(instances) > 1:
+        return list(instances)
+    return [len(part) for part in np.array_split(np.empty(instances[0]), min(BATCHES, instances[0]))]
+
+
+def middle(samples: np.ndarray) -> float:
+    """The mean of the middle half."""
+    ordered = np.sort(samples)
+    quarter = len(ordered) // 4
+    return float(np.mean(ordered[quarter : len(ordered) - quarter]))
 
 
 def quantile_interval(samples: np.ndarray, share: float) -> Interval:

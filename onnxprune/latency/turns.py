@@ -4,18 +4,26 @@ A machine's speed drifts: clocks, caches, neighbours. Models that are timed one 
 so here they run in rounds, each in an order drawn at random, in which none follows itself: what a run leaves in the
 caches for the next is then the same for all. Neighbours in time meet the same machine, and what is compared is the
 ratio within a round.
+
+Where weights and buffers come to lie in memory makes one instance of a model faster than another for as long as both
+live (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong"), so no number of rounds
+tells it from a difference between models. Instances are made anew several times, and what differs between them counts
+as noise (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time").
 """
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from onnxprune.errors import UsageError
 from onnxprune.latency.runtimes import Setting
-from onnxprune.latency.statistic import median_interval
+from onnxprune.latency.statistic import BATCHES, FEWEST, Interval, batched, ratio_interval
 
 MIN_ROUNDS = 11
 MAX_ROUNDS = 5000
@@ -23,8 +31,12 @@ STEADY = 0.02
 """Warm-up ends when the medians of its last two windows differ by less than this."""
 WINDOW = 5
 MOST_WARM_UP = 50
+AGAIN = 3
+"""Untimed rounds of instances after the first, when machine and runtime are warm already."""
 LOOKS = 1.25
 """After how many times more rounds the intervals are looked at again."""
+LEAST = 5
+"""Rounds that every instance is worth making for."""
 
 Progress = Callable[[float], None]
 Runs = Sequence[Callable[[], object]]
@@ -35,8 +47,10 @@ class Plan:
     """How to measure.
 
     Attributes:
-        seconds: for about how long at most, warm-up left out (at least 11 rounds, at most 5000).
+        seconds: for about how long at most, warm-up and preparing left out (at least 11 rounds, at most 5000).
         rounds: the exact number of rounds, whatever they take, or None.
+        instances: how many times every model is prepared anew, if that takes no longer than the timing and leaves
+            enough rounds to each; else once.
         tolerance: stop earlier, when all ratios are known to within this (half of the 95% interval), or None. Looking
             again and again makes intervals miss somewhat more often than they say.
         warm_up: untimed rounds at the start, or None for as many as the times take to settle.
@@ -50,6 +64,7 @@ class Plan:
 
     seconds: float = 10.0
     rounds: int | None = None
+    instances: int = BATCHES
     tolerance: float | None = None
     warm_up: int | None = None
     runtime: str = "cpu"
@@ -59,17 +74,70 @@ class Plan:
     inputs: Mapping[str, np.ndarray] | None = None
     cpus: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.instances <= BATCHES:
+            raise UsageError(f"{self.instances} instances, expected 1 to {BATCHES}", f"take {BATCHES} at most")
 
-def measure(runs: Runs, plan: Plan, progress: Progress) -> tuple[np.ndarray, int, str]:
-    """Seconds of every run: float of shape `(rounds, models)`; untimed rounds; and why it ended."""
-    warm_up = _warm_up(runs, plan.warm_up)
-    rounds: list[list[float]] = []
-    stop, orders = Stop(plan), _orders(len(runs), plan.seed)
-    for share in stop.shares(rounds):
-        progress(share)
-        rounds.append(_round(runs, next(orders)))
+    def affordable(self, build: float, run: float) -> int:
+        """How many instances of all models are made, if that takes `build` seconds and a round `run`."""
+        if self.rounds is not None:
+            most: float = self.rounds // LEAST
+        else:
+            most = min(self.seconds / max(build, 1e-9), self.seconds / max(LEAST * run, 1e-9))
+        return count if (count := int(min(self.instances, most))) >= FEWEST else 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Times of runs.
+
+    Attributes:
+        times: seconds of every run, float `(rounds, models)`.
+        batches: rounds of every instance of the models, in the order of `times`.
+        warm_up: untimed rounds.
+        why: it ended.
+    """
+
+    times: np.ndarray
+    batches: tuple[int, ...]
+    warm_up: int
+    why: str
+
+    def ratio(self, model: int) -> Interval:
+        """The time of a model by the first one's."""
+        return ratio_interval(self.times[:, model], self.times[:, 0], batched(self.batches))
+
+
+def measure(instances: Iterator[Runs], plan: Plan, progress: Progress, count: int = 1) -> Measured:
+    """Time so many instances of models, one after the other: the models of each take turns."""
+    rounds, batches, warm_up = list[list[float]](), list[int](), 0
+    stop, orders = Stop(plan, count), _Orders(plan.seed)
+    for number in range(count):
+        runs = next(instances)
+        with _no_collection():
+            warm_up += _warm_up(runs, plan.warm_up if number == 0 or plan.warm_up is not None else AGAIN)
+            before = len(rounds)
+            for share in stop.shares(rounds):
+                progress((number + share) / count)
+                rounds.append(_round(runs, orders.draw(len(runs))))
+        batches.append(len(rounds) - before)
+        del runs  # so that the next ones find their memory free
+        if count > 1 and stop.sure(rounds, batches):
+            break
     progress(1.0)
-    return np.array(rounds), warm_up, stop.why
+    return Measured(np.array(rounds), tuple(batches), warm_up, stop.why)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python collects no garbage meanwhile."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def _warm_up(runs: Runs, count: int | None) -> int:
@@ -85,47 +153,65 @@ def _warm_up(runs: Runs, count: int | None) -> int:
 
 
 class Stop:
-    """When to end.
+    """When to end: a share of the time, or of the rounds, belongs to each of `count` instances.
 
     Attributes:
         why: in words, once it has.
     """
 
-    def __init__(self, plan: Plan):
-        self.plan, self.why = plan, ""
+    def __init__(self, plan: Plan, count: int = 1):
+        self.plan, self.count = plan, count
+        self.why = f"after {plan.seconds:g} s" if plan.rounds is None else f"after {plan.rounds} rounds"
+        self._began = 0
 
     def shares(self, rounds: Sequence[Sequence[float]]) -> Iterator[float]:
-        """The share that is done, before every round; `rounds` grows meanwhile."""
-        plan, start, look = self.plan, time.perf_counter(), MIN_ROUNDS
-        most = plan.rounds or MAX_ROUNDS
-        while len(rounds) < most:
-            passed = 0.0 if plan.rounds else (time.perf_counter() - start) / max(plan.seconds, 1e-9)
-            if plan.rounds is None and len(rounds) >= MIN_ROUNDS:
+        """The share of an instance that is done, before every round of it; `rounds` grows meanwhile."""
+        self._began += 1
+        plan, before, start = self.plan, len(rounds), time.perf_counter()
+        least, most = (self._until(n) - before for n in (MIN_ROUNDS, MAX_ROUNDS))
+        look = least
+        while (done := len(rounds) - before) < most:
+            passed = (time.perf_counter() - start) * self.count / max(plan.seconds, 1e-9)
+            if plan.rounds is None and done >= least:
                 if passed >= 1:
-                    self.why = f"after {plan.seconds:g} s"
                     return
-                if plan.tolerance is not None and len(rounds) >= look:
-                    look = int(LOOKS * len(rounds)) + 1
-                    if self._sure(np.array(rounds)):
-                        self.why = f"all ratios are known to within {plan.tolerance:g}"
+                if self.count == 1 and done >= look:
+                    look = int(LOOKS * done) + 1
+                    if self.sure(rounds, [done]):
                         return
-            least = plan.rounds or MIN_ROUNDS
-            yield min(len(rounds) / least, max(passed, len(rounds) / most), 1.0)
-        self.why = f"after {most} rounds"
+            yield min(done / least, 1.0 if plan.rounds else max(passed, done / most), 1.0)
+        if plan.rounds is None:
+            self.why = f"after {len(rounds)} rounds"
 
-    def _sure(self, times: np.ndarray) -> bool:
-        ratios = (times[:, k] / times[:, 0] for k in range(1, times.shape[1]))
-        return all(median_interval(r).half_width <= (self.plan.tolerance or 0) for r in ratios)
+    def _until(self, usual: int) -> int:
+        """How many rounds there are at the end of this instance, of so many in all where the plan has no number."""
+        return -(-(self.plan.rounds or usual) * self._began // self.count)
+
+    def sure(self, rounds: Sequence[Sequence[float]], batches: Sequence[int]) -> bool:
+        """Whether all ratios are known well enough, after some whole instances."""
+        tolerance = self.plan.tolerance
+        if tolerance is None or self.plan.rounds is not None or (self.count > 1 and len(batches) < FEWEST):
+            return False
+        found = Measured(np.array(rounds), tuple(batches), 0, "")
+        if all(found.ratio(k).half_width <= tolerance for k in range(1, len(rounds[0]))):
+            self.why = f"all ratios are known to within {tolerance:g}"
+            return True
+        return False
 
 
-def _orders(count: int, seed: int) -> Iterator[Sequence[int]]:
+class _Orders:
     """Random orders, none of which begins with what the one before has ended with."""
-    chance, last = np.random.default_rng(seed), -1
-    while True:
-        order = chance.permutation(count).tolist()
-        if count == 1 or order[0] != last:
-            last = order[-1]
-            yield order
+
+    def __init__(self, seed: int):
+        self._chance, self._last = np.random.default_rng(seed), -1
+
+    def draw(self, count: int) -> list[int]:
+        """The next one, of so many."""
+        while True:
+            order: list[int] = self._chance.permutation(count).tolist()
+            if count == 1 or order[0] != self._last:
+                self._last = order[-1]
+                return order
 
 
 def _round(runs: Runs, order: Iterable[int]) -> list[float]:

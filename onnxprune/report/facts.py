@@ -173,6 +173,11 @@ def _warm_up(c: Comparison) -> str:
     return f"{c.warm_up_rule or UNKNOWN} ({c.warm_up} rounds were)"
 
 
+def _samples(c: Comparison) -> str:
+    anew = f"; all were prepared anew {len(c.batches)} times" if len(c.batches) > 1 else "; all were prepared once"
+    return f"{c.rounds} runs of every model, in rounds of random order{anew if c.batches else ''}"
+
+
 def _stop(c: Comparison) -> str:
     return f"{c.stop_rule or UNKNOWN}; it ended {c.stopped}"
 
@@ -228,7 +233,7 @@ FACTS = (
     Fact("other processes", ("machine.other_processes", "machine.cores_busy_with_other_work"), _both(_others)),
     Fact("threads", ("threads", "machine.affinity"), _threads),
     Fact("warm-up, untimed", ("warm_up_rule", "warm_up"), _warm_up),
-    Fact("samples", ("rounds",), lambda c: f"{c.rounds} runs of every model, in rounds of random order"),
+    Fact("samples", ("rounds", "batches"), _samples),
     Fact("stop rule", ("stop_rule", "stopped"), _stop),
     Fact(
         "percentiles (95% intervals)",

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,14 +12,23 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from scipy import stats
 
 import onnxprune
 from onnxprune.errors import ModelError, UsageError
 from onnxprune.latency import Input, Plan, Setting, compare
 from onnxprune.latency.disk import disk_bytes, model_files
 from onnxprune.latency.paired import names_of, stop_rule, warm_up_rule
-from onnxprune.latency.statistic import covered, median_interval, quantile_interval, spread
-from onnxprune.latency.turns import MIN_ROUNDS, MOST_WARM_UP, WINDOW, measure
+from onnxprune.latency.statistic import (
+    STUDENT,
+    batched,
+    covered,
+    median_interval,
+    quantile_interval,
+    ratio_interval,
+    spread,
+)
+from onnxprune.latency.turns import MIN_ROUNDS, MOST_WARM_UP, WINDOW, Measured, measure
 
 QUICK = Plan(rounds=4, warm_up=1, setting=Setting(threads=1))
 
@@ -140,12 +150,17 @@ def test_a_model_that_does_not_run_is_refused(tmp_path, model):
     assert "\n" not in caught.value.what
 
 
+def timed_once(runs: list[Callable[[], object]], plan: Plan) -> Measured:
+    """One instance of models."""
+    return measure(iter([runs]), plan, lambda share: None)
+
+
 def test_models_take_turns_and_none_follows_itself():
     order: list[str] = []
     runs = [lambda: order.append("a"), lambda: order.append("b"), lambda: order.append("c")]
-    times, warm_up, why = measure(runs, Plan(rounds=2000, warm_up=1), lambda share: None)
-    assert times.shape == (2000, 3) and (times > 0).all()
-    assert (warm_up, why) == (1, "after 2000 rounds")
+    found = timed_once(runs, Plan(rounds=2000, warm_up=1))
+    assert found.times.shape == (2000, 3) and (found.times > 0).all()
+    assert (found.warm_up, found.why, found.batches) == (1, "after 2000 rounds", (2000,))
     timed = order[3:]
     assert all(sorted(timed[k : k + 3]) == ["a", "b", "c"] for k in range(0, len(timed), 3))
     after = Counter(pairwise(timed))
@@ -154,38 +169,38 @@ def test_models_take_turns_and_none_follows_itself():
 
 
 def test_one_alone_runs_too():
-    assert measure([lambda: None], Plan(rounds=5, warm_up=0), lambda share: None)[0].shape == (5, 1)
+    assert timed_once([lambda: None], Plan(rounds=5, warm_up=0)).times.shape == (5, 1)
 
 
 def test_times_belong_to_their_models():
-    times, *_ = measure([lambda: None, lambda: time.sleep(0.002)], Plan(rounds=4, warm_up=0), lambda share: None)
+    times = timed_once([lambda: None, lambda: time.sleep(0.002)], Plan(rounds=4, warm_up=0)).times
     assert (times[:, 1] > 0.002).all() and (times[:, 0] < 0.002).all()
 
 
 def test_time_is_a_budget_and_a_few_rounds_the_least():
     start = time.perf_counter()
-    times, _, why = measure([lambda: time.sleep(0.001)], Plan(seconds=0.2, warm_up=0), lambda share: None)
-    assert why == "after 0.2 s"
-    assert len(times) > MIN_ROUNDS and 0.2 <= time.perf_counter() - start < 2
-    assert len(measure([lambda: None], Plan(seconds=0, warm_up=0), lambda share: None)[0]) == MIN_ROUNDS
+    found = timed_once([lambda: time.sleep(0.001)], Plan(seconds=0.2, warm_up=0))
+    assert found.why == "after 0.2 s"
+    assert len(found.times) > MIN_ROUNDS and 0.2 <= time.perf_counter() - start < 2
+    assert len(timed_once([lambda: None], Plan(seconds=0, warm_up=0)).times) == MIN_ROUNDS
 
 
 def test_it_ends_when_the_ratios_are_known_well_enough():
     runs = [lambda: time.sleep(0.001), lambda: time.sleep(0.002)]
-    rough, *_ = measure(runs, Plan(seconds=5, tolerance=0.2, warm_up=0), lambda share: None)
-    fine, _, why = measure(runs, Plan(seconds=5, tolerance=0.02, warm_up=0), lambda share: None)
-    assert MIN_ROUNDS <= len(rough) <= len(fine) < 1000
-    assert why == "all ratios are known to within 0.02"
-    assert median_interval(fine[:, 1] / fine[:, 0]).half_width <= 0.02
+    rough = timed_once(runs, Plan(seconds=5, tolerance=0.2, warm_up=0))
+    fine = timed_once(runs, Plan(seconds=5, tolerance=0.02, warm_up=0))
+    assert MIN_ROUNDS <= len(rough.times) <= len(fine.times) < 1000
+    assert fine.why == "all ratios are known to within 0.02"
+    assert fine.ratio(1).half_width <= 0.02
 
 
 def test_it_warms_up_until_the_times_settle():
     calls = iter(range(1000))
     slower_first = lambda: time.sleep(0.02 if next(calls) < 6 else 0.002)  # noqa: E731
-    _, warm_up, _ = measure([slower_first], Plan(rounds=1), lambda share: None)
+    warm_up = timed_once([slower_first], Plan(rounds=1)).warm_up
     assert 10 < warm_up < MOST_WARM_UP
     noise = np.random.default_rng(0)
-    _, warm_up, _ = measure([lambda: time.sleep(noise.choice([0, 0.003]))], Plan(rounds=1), lambda share: None)
+    warm_up = timed_once([lambda: time.sleep(noise.choice([0, 0.003]))], Plan(rounds=1)).warm_up
     assert 2 * WINDOW <= warm_up <= MOST_WARM_UP
 
 
@@ -218,8 +233,101 @@ def test_what_comes_with_the_times(model):
 @pytest.mark.parametrize("plan", [Plan(rounds=8), Plan(seconds=0.05)])
 def test_progress_rises_to_one(plan):
     shares: list[float] = []
-    measure([lambda: time.sleep(0.002)], plan, shares.append)
+    measure(iter([[lambda: time.sleep(0.002)]]), plan, shares.append)
     assert shares == sorted(shares) and shares[0] < 0.2 and shares[-1] == 1
+
+
+class Made:
+    """Instances of two models, of which the second takes twice as long; instances differ by a tenth and more."""
+
+    def __init__(self):
+        self.number, self.alive, self.most = 0, 0, 0
+        self.chance = np.random.default_rng(0)
+
+    def __call__(self, slow: float) -> "Runner":
+        self.number += 1
+        return Runner(self, slow * self.chance.uniform(1, 1.4))
+
+
+class Runner:
+    def __init__(self, made: Made, seconds: float):
+        self.made, self.seconds = made, seconds
+        made.alive += 1
+        made.most = max(made.most, made.alive)
+
+    def __del__(self):
+        self.made.alive -= 1
+
+    def run(self) -> None:
+        time.sleep(self.seconds)
+
+
+def instances(made: Made):
+    while True:
+        held = [made(0.001), made(0.002)]
+        yield [each.run for each in held]
+        del held
+
+
+def test_models_are_made_anew_when_those_before_are_gone():
+    made, shares = Made(), list[float]()
+    found = measure(instances(made), Plan(rounds=40, warm_up=0), shares.append, 8)
+    assert found.batches == (5,) * 8 and found.times.shape == (40, 2)
+    assert (made.number, made.most) == (16, 2)
+    assert shares == sorted(shares) and shares[0] < 0.05 and shares[-1] == 1
+
+
+def test_what_differs_between_instances_counts_as_noise():
+    plan = Plan(seconds=0.5, warm_up=0)
+    one, many = (measure(instances(Made()), plan, lambda share: None, count) for count in (1, 8))
+    assert sum(many.batches) == len(many.times) and len(many.batches) == 8
+    assert many.ratio(1).half_width > 3 * one.ratio(1).half_width
+
+
+def test_instances_end_when_the_ratios_are_known_well_enough():
+    even = iter(lambda: [lambda: time.sleep(0.001), lambda: time.sleep(0.002)], None)
+    found = measure(even, Plan(seconds=2, tolerance=0.1, warm_up=0), lambda share: None, 8)
+    assert len(found.batches) == 5 and found.why == "all ratios are known to within 0.1"
+
+
+def test_so_many_instances_as_can_be_afforded():
+    assert Plan(seconds=10).affordable(build=0.5, run=0.01) == 8
+    assert Plan(seconds=10, instances=6).affordable(build=0.5, run=0.01) == 6
+    assert Plan(seconds=10).affordable(build=1.5, run=0.01) == 6, "preparing takes as long as the timing"
+    assert Plan(seconds=10).affordable(build=3, run=0.01) == 1, "too few to tell how they differ"
+    assert Plan(seconds=10).affordable(build=0.5, run=0.3) == 6, "five rounds for each"
+    assert Plan(rounds=30).affordable(build=100, run=100) == 6
+    assert Plan(rounds=20).affordable(build=0.1, run=0.1) == 1
+    with pytest.raises(UsageError, match="9 instances, expected 1 to 8"):
+        Plan(instances=9)
+
+
+def test_models_are_compared_by_several_instances(model):
+    a, b = model("a.onnx", width=64), model("b.onnx", width=8)
+    found = compare([a, b], replace(QUICK, rounds=40))
+    assert found.batches == (5,) * 8 and found.rounds == 40
+    assert compare([a, b], replace(QUICK, rounds=40, instances=1)).batches == (40,)
+
+
+def test_intervals_of_ratios_cover_the_truth_though_rounds_in_a_row_are_alike():
+    chance, covers = np.random.default_rng(0), []
+    for _ in range(300):
+        levels = np.repeat(chance.normal(0, 0.01, 8), 20)  # of instances
+        first, own = np.exp(chance.normal(0, 0.05, 160)), 1.1 * np.exp(levels + chance.normal(0, 0.05, 160))
+        found = ratio_interval(own, first, [20] * 8)
+        covers.append(found.low <= 1.1 <= found.high)
+    assert 0.92 <= np.mean(covers) <= 0.98
+
+
+def test_one_batch_has_no_interval_and_a_single_instance_is_cut_into_some():
+    one = ratio_interval(np.array([3.0]), np.array([2.0]), [1])
+    assert (one.median, one.low, one.high) == (1.5, 0, np.inf)
+    assert batched([20]) == [3, 3, 3, 3, 2, 2, 2, 2] and batched([3]) == [1, 1, 1] and batched([7, 9]) == [7, 9]
+
+
+@pytest.mark.parametrize("count", STUDENT)
+def test_quantiles_of_student(count):
+    assert STUDENT[count] == pytest.approx(stats.t.ppf(0.975, count - 1), abs=5e-4)
 
 
 def test_the_interval_holds_the_median_and_narrows():
