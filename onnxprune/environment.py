@@ -80,18 +80,25 @@ def describe() -> dict[str, str | int]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_model(),
         "cores": _cores(),
-        "onnx": metadata.version("onnx"),
-        "numpy": metadata.version("numpy"),
+        "onnx": _installed("onnx") or "none",
+        "numpy": _installed("numpy") or "none",
         "onnxruntime": ", ".join(map(str, _runtimes())) or "none",
     }
 
 
 def _runtimes() -> Iterator[RuntimeInfo]:
     for name in WHEELS:
-        try:
-            yield RuntimeInfo(name, metadata.version(name))
-        except metadata.PackageNotFoundError:
-            continue
+        if version := _installed(name):
+            yield RuntimeInfo(name, version)
+
+
+@cache
+def _installed(name: str) -> str | None:
+    """The version of a distribution; read once, as that takes milliseconds."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _reinstall(found: list[RuntimeInfo]) -> str:

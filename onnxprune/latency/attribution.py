@@ -19,11 +19,14 @@ from onnxprune.forms import Atom
 from onnxprune.graph import Node
 from onnxprune.latency.parts import LAYOUT
 from onnxprune.latency.profile import Kernel, name_of, profile
-from onnxprune.latency.segments import channel_atoms
+from onnxprune.latency.segments import Segment, channel_atoms
+from onnxprune.latency.statistic import middle
 
 BLOCKED = ("_bn_nchwc", "_nchwc")
 """Suffixes that onnxruntime gives to the output's name to name a node in its blocked layout."""
 CAST = "InsertedPrecisionFreeCast_"
+IN_PLACE = 2.0
+"""Seconds for which a whole model is profiled."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,33 @@ def attribute(analysis: Analysis, threads: int = 0, seconds: float = 1.0) -> Att
     for kernel in profile(analysis.original, threads, analysis.sizes, seconds):
         merged.setdefault(owners.of(kernel.node), []).append(kernel)
     return Attribution(tuple(_part(owners, *row) for row in merged.items()))
+
+
+def in_place(analysis: Analysis, segments: Sequence[Segment], alone: np.ndarray, threads: int = 0) -> np.ndarray:
+    """What segments take where they stand, in the whole model: with its fusions, layouts and caches.
+
+    An operator that stands for nodes of several is shared by what these take alone, and one that stands for none by
+    nobody.
+
+    Args:
+        analysis: of the model.
+        segments: of it.
+        alone: seconds that each takes by itself: float `(segments,)`.
+        threads: of an operator; 0 leaves it to onnxruntime.
+
+    Returns:
+        Seconds: float `(segments,)`.
+
+    Raises:
+        ModelError: the model does not run.
+    """
+    owners, found = Owners(analysis), np.zeros(len(segments))
+    places = {node.index: number for number, segment in enumerate(segments) for node in segment.nodes}
+    for kernel in profile(analysis.original, threads, analysis.sizes, IN_PLACE):
+        own = sorted({places[index] for index in owners.of(kernel.node) if index in places})
+        shares = alone[own] if alone[own].sum() else np.ones(len(own))
+        found[own] += middle(kernel.seconds) * shares / max(shares.sum(), 1e-12)
+    return found
 
 
 def _part(owners: Owners, nodes: tuple[int, ...], kernels: list[Kernel]) -> Part:

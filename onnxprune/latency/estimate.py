@@ -33,7 +33,7 @@ class Estimate:
     def share(self, widths: Widths) -> float:
         """The time of a structure."""
         spent = sum(float(self._segment(k, widths)) for k in range(len(self._anchor)))
-        return self._factor * (spent + self._beside) / (self._whole + self._beside)
+        return self._factor * self._latency.share_at(spent)
 
     def along(self, name: str, levels: Sequence[int], widths: Widths) -> np.ndarray:
         """The part of the time that depends on one group, at some widths of it: float `(levels,)`."""

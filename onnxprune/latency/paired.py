@@ -27,6 +27,7 @@ from onnxprune.latency.runtimes import Facts, Runtime, runtime
 from onnxprune.latency.runtimes.sessions import Provider
 from onnxprune.latency.statistic import covered, median_interval, quantile_interval, spread
 from onnxprune.latency.turns import (
+    AGAIN,
     MAX_ROUNDS,
     MIN_ROUNDS,
     MOST_WARM_UP,
@@ -135,7 +136,7 @@ def warm_up_rule(plan: Plan) -> str:
         return f"{plan.warm_up} rounds"
     return (
         f"until the medians of the last two windows of {WINDOW} rounds differ by less than {STEADY:.0%}, "
-        f"at most {MOST_WARM_UP} rounds"
+        f"at most {MOST_WARM_UP} rounds, or as long as the timing; of instances made anew, {AGAIN} rounds"
     )
 
 

@@ -1,14 +1,17 @@
 """How long any structure of a network takes, without running it: the sum of its segments' times.
 
 NetAdapt (Yang et al. 2018, arXiv 1804.03230, section 3.2) adds up a table of layers. Here a segment is measured when a
-structure first needs it at such sizes, in the runtime that is asked about; segments of one kind share their times. What
-a run takes beside them is measured on whole models.
+structure first needs it at such sizes, in the runtime that is asked about, in turns with the same segment of the whole
+network: a machine's speed drifts by more than what is looked for. What the latter takes is measured where it stands,
+in the whole network, if the runtime tells: alone it misses what is fused into it, its layout and its caches. Segments
+of one kind share their times. What a run takes beside them is measured on whole models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +22,13 @@ from onnxprune.analysis import Analysis
 from onnxprune.errors import ModelError
 from onnxprune.forms import Atom, atoms
 from onnxprune.graph import Model
+from onnxprune.latency.attribution import in_place
 from onnxprune.latency.paired import compare
-from onnxprune.latency.parts import part_seconds
+from onnxprune.latency.parts import PROFILED, part_seconds
 from onnxprune.latency.runtimes import Setting
-from onnxprune.latency.segments import Cutter, find_segments
+from onnxprune.latency.segments import Cutter, Segment, find_segments
 from onnxprune.latency.statistic import Interval
-from onnxprune.latency.table import Table
+from onnxprune.latency.table import Key, Table
 from onnxprune.latency.turns import Plan
 from onnxprune.mask import make_mask
 
@@ -35,8 +39,11 @@ CALIBRATION, SURE = 2.0, 0.004
 """Seconds for which whole models are timed, or until their ratio is known to within this."""
 WIDTHS = (0.75, 0.5, 0.25)
 """Shares of all groups at which they are."""
-MOST_BESIDE = 100.0
-"""What a run takes beside its operators, at most, in times of these."""
+LEAST_BESIDE, MOST_BESIDE = -0.2, 100.0
+"""What a run takes beside its operators, at least and at most, in times of these. Profiled ones take longer, which
+makes it negative where there are many small ones."""
+EVEN = 8
+"""Smaller models have widths of multiples of this, as far as groups allow: odd ones have costs of their own."""
 
 
 class Latency:
@@ -56,13 +63,17 @@ class Latency:
         self.analysis, self.engine, self.setting = analysis, engine, setting
         self.segments = find_segments(analysis)
         self._cutter = Cutter(analysis)
-        self._kinds = [self._cutter.kind(segment) for segment in self.segments]
+        self._full = self.counts({})
+        self._kinds = [self._kind(segment) for segment in self.segments]
         self._table = Table(engine, setting, table)
-        self._whole: float | None = None
+        sizes = [analysis.trace.shape(value.name) for value in analysis.trace.graph.inputs]
+        self._model = f"{analysis.fingerprint}{sizes}"
 
     @property
     def unmeasured(self) -> set[str]:
-        """Names of segments that do not run by themselves; they count for nothing."""
+        """Names of segments that do not run by themselves: taken to be as fast at any width, or for nothing where the
+        runtime does not tell what they take in the whole network.
+        """
         failed = {kind for (kind, _), seconds in self._table.seconds.items() if seconds is None}
         return {segment.name for segment, kind in zip(self.segments, self._kinds, strict=True) if kind in failed}
 
@@ -72,24 +83,35 @@ class Latency:
 
         (small + beside) / (whole + beside) is such a ratio; the median of what they say counts.
         """
-        sizes = [self.analysis.trace.shape(value.name) for value in self.analysis.trace.graph.inputs]
-        model, known = f"{self.analysis.fingerprint}{sizes}", self._table.beside
-        if model not in known:
+        known = self._table.beside
+        if self._model not in known:
             said = [self._beside_by(share) for share in WIDTHS]
-            known[model] = float(np.clip(np.median(said), 0, MOST_BESIDE * self.whole))
+            known[self._model] = float(np.clip(np.median(said), LEAST_BESIDE * self.whole, MOST_BESIDE * self.whole))
             self._table.flush()
-        return known[model]
+        return known[self._model]
 
-    @property
+    @cached_property
     def whole(self) -> float:
         """Seconds of all segments of the whole network."""
-        if self._whole is None:
-            self._whole = float(self.seconds({}).sum())
-        return self._whole
+        return float(self._places.sum())
+
+    @cached_property
+    def _places(self) -> np.ndarray:
+        """What the segments of the whole network take where they stand: float `(segments,)`."""
+        known, alone = self._table.places, self._alone({}, range(len(self.segments)))
+        if self.engine != PROFILED:
+            return alone
+        if self._model not in known:
+            known[self._model] = in_place(self.analysis, self.segments, alone, self.setting.threads).tolist()
+        return np.array(known[self._model])
 
     def share(self, units: Units) -> float:
         """The time of a structure by the whole network's, predicted."""
-        return (float(self.seconds(units).sum()) + self.beside) / (self.whole + self.beside)
+        return self.share_at(float(self.seconds(units).sum()))
+
+    def share_at(self, seconds: float) -> float:
+        """The same, if its segments take so many seconds."""
+        return max(seconds + self.beside, seconds / 2) / (self.whole + self.beside)
 
     def measured(self, units: Units) -> float:
         """The same, timed: the median of the ratios of whole models that take turns."""
@@ -110,14 +132,28 @@ class Latency:
 
     def seconds(self, units: Units, segments: Iterable[int] | None = None) -> np.ndarray:
         """Seconds of some segments, or of all, by number: float `(segments,)`. What is not known yet is measured."""
-        numbers = range(len(self.segments)) if segments is None else list(segments)
+        numbers = list(range(len(self.segments)) if segments is None else segments)
+        now, before = self._alone(units, numbers), self._alone({}, numbers)
+        return self._places[numbers] * np.where(before > 0, now / np.maximum(before, 1e-12), 1.0)
+
+    def _alone(self, units: Units, numbers: Sequence[int]) -> np.ndarray:
+        """What segments take by themselves, measured if it is not known: float `(segments,)`."""
         kept = self.counts(units)
-        keys = {number: (self._kinds[number], self.segments[number].sizes(kept)) for number in numbers}
+        keys = {number: self._key(number, kept) for number in numbers}
         missing = {key: number for number, key in keys.items() if key not in self._table.seconds}
         if missing:
+            if kept != self._full:
+                self._alone({}, list(missing.values()))
             pruned = self.pruned(units)
-            self._table.add({key: self._time(pruned, number, kept) for key, number in missing.items()})
+            for key, number in missing.items():
+                self._table.add({key: self._time(pruned, number, kept)})
         return np.array([self._table.seconds[key] or 0.0 for key in keys.values()])
+
+    def _key(self, number: int, kept: Mapping[Atom, int]) -> Key:
+        return self._kinds[number], self.segments[number].sizes(kept)
+
+    def _kind(self, segment: Segment) -> str:
+        return f"{self._cutter.kind(segment)} of {'x'.join(map(str, segment.sizes(self._full)))}"
 
     @cached_property
     def touching(self) -> dict[str, list[int]]:
@@ -147,18 +183,32 @@ class Latency:
 
     def _beside_by(self, share: float) -> float:
         """What one smaller model says; infinite if it is not faster."""
-        units = {group.name: np.arange(group.size) < np.ceil(share * group.size) for group in self.analysis.groups}
+        units = {group.name: evenly(group.size, _round_up(share * group.size)) for group in self.analysis.groups}
         ratio, small = self.measured(units), float(self.seconds(units).sum())
         return (small - ratio * self.whole) / (ratio - 1) if ratio < 1 else np.inf
 
     def _time(self, pruned: Model, number: int, kept: Mapping[Atom, int]) -> float | None:
+        """Of a segment that is not the whole network's what it takes by that one, in turns, times what that took."""
+        segment, usual = self.segments[number], self._table.seconds.get(self._key(number, self._full))
+        parts = [self._cutter.cut(pruned, segment, kept)]
+        if usual:
+            parts.append(self._cutter.cut(self._unpruned, segment, self._full))
         try:
-            return part_seconds(self._cutter.cut(pruned, self.segments[number], kept), self.engine, self.setting)
+            own, *whole = part_seconds(parts, self.engine, self.setting)
         except ModelError:
             return None
+        return own / whole[0] * usual if usual and whole[0] else own
+
+    @cached_property
+    def _unpruned(self) -> Model:
+        return self.pruned({})
+
+
+def _round_up(width: float) -> int:
+    return EVEN * ceil(width / EVEN)
 
 
 def evenly(size: int, width: int) -> np.ndarray:
-    """`width` of `size` units, evenly spread, so that all parts of a group lose alike: bool `(size,)`."""
-    marks = np.arange(size + 1) * width // size
+    """`width` of `size` units, or all, evenly spread, so that all parts of a group lose alike: bool `(size,)`."""
+    marks = np.arange(size + 1) * min(width, size) // size
     return np.diff(marks) > 0

@@ -20,8 +20,8 @@ from onnxprune.graph import Model
 from onnxprune.latency.runtimes import Setting
 from onnxprune.latency.runtimes.ort_cpu import ORT_CPU
 
-WARM_UP, LEAST, SECONDS = 3, 10, 0.03
-"""Untimed runs, timed ones at least, and for how long there are more of them."""
+WARM_UP, LEAST, MOST, SECONDS = 2, 6, 500, 0.04
+"""Untimed runs, timed ones at least and at most, and for how long there are more than the least."""
 SUFFIX = "_kernel_time"
 MARK = "#"
 """Begins the names that nodes get here: many have none, or the same."""
@@ -64,17 +64,36 @@ def profile(
     Raises:
         ModelError: it does not run, or not the same operators every time.
     """
+    return profiles([model], threads, sizes, seconds)[0]
+
+
+def profiles(
+    models: Sequence[Model], threads: int = 0, sizes: Mapping[str, int] | None = None, seconds: float = SECONDS
+) -> list[list[Kernel]]:
+    """The profiles of models that run in turns, so that what drifts meanwhile is the same for all (see `profile`)."""
     with TemporaryDirectory() as folder:
-        optimized = Path(folder) / "optimized.onnx"
-        setting = Setting(threads=threads, profile=Path(folder) / "profile", optimized=optimized)
-        session = ORT_CPU.prepare(_renamed(model), random_inputs(model, 0, sizes), setting)
+        paths = [Path(folder) / str(number) for number in range(len(models))]
+        sessions = [
+            ORT_CPU.prepare(
+                _renamed(model),
+                random_inputs(model, 0, sizes),
+                Setting(threads=threads, profile=path, optimized=path.with_suffix(".onnx")),
+            )
+            for model, path in zip(models, paths, strict=True)
+        ]
         runs, end = 1, time.perf_counter() + seconds
-        while runs < WARM_UP + LEAST or time.perf_counter() < end:
-            session.run()
+        while runs < WARM_UP + LEAST or (runs < WARM_UP + MOST and time.perf_counter() < end):
+            for session in sessions:
+                session.run()
             runs += 1
-        events = json.loads(Path(session.profile).read_text())
-        nodes = onnx.load(optimized, load_external_data=False).graph.node
-    return _kernels(events, nodes, runs)
+        return [
+            _kernels(json.loads(Path(session.profile).read_text()), _nodes(path.with_suffix(".onnx")), runs)
+            for session, path in zip(sessions, paths, strict=True)
+        ]
+
+
+def _nodes(path: Path) -> Sequence[NodeProto]:
+    return onnx.load(path, load_external_data=False).graph.node
 
 
 def _renamed(model: Model) -> Model:

@@ -151,6 +151,7 @@ def read_comparison(path: Path) -> Comparison:
         known = {f.name: content[f.name] for f in fields(Comparison) if f.name in content}
         inputs = tuple(Input(each["name"], tuple(each["shape"]), each["dtype"]) for each in content["inputs"])
         more = {"floor": _interval(content["floor"]), "inputs": inputs, "again": tuple(content["again"])}
+        more["batches"] = tuple(content.get("batches", ()))
         return Comparison(**{**known, **more, "models": tuple(map(_timing, content["models"]))})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"{error} is missing" if isinstance(error, KeyError) else getattr(error, "strerror", None) or error

@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import lcm
 
+import numpy as np
+
 from onnxprune.groups import Group
 from onnxprune.latency.prediction import Latency, evenly
 from onnxprune.ranking import Limits
 
 LARGEST = 32
 """The largest multiple that is looked for."""
+LOOKED_AT = 4
+"""Segments of a group that are timed at most: of what concatenations make, all layers after them may read."""
 BETWEEN = 1.5
 """A width is worth having below this many times its share of the next block's time; at twice it is padded."""
 NOISE = 0.015
@@ -29,7 +33,7 @@ def steps(latency: Latency, group: Group) -> int:
     low = high - block
     if block == 1 or low < 1:
         return 1
-    touched = latency.touching[group.name]
+    touched = _telling(latency, group)
     whole, base = (_time(latency, group, width, touched) for width in (high, low))
     found, multiple = block, block // 2
     while multiple >= 1:
@@ -38,6 +42,19 @@ def steps(latency: Latency, group: Group) -> int:
             break
         found, multiple = multiple, multiple // 2
     return found
+
+
+def _telling(latency: Latency, group: Group) -> list[int]:
+    """Segments that a group's width matters most to: by the share of an axis that it is, and by their time."""
+    touched = latency.touching[group.name]
+    if len(touched) <= LOOKED_AT:
+        return touched
+    whole, without = (latency.counts(units) for units in ({}, {group.name: np.zeros(group.size, bool)}))
+    weights = dict(zip(touched, latency.seconds({}, touched), strict=True))
+    for number in touched:
+        pairs = zip(*(latency.segments[number].sizes(kept) for kept in (whole, without)), strict=True)
+        weights[number] *= max(1 - less / size for size, less in pairs)
+    return sorted(sorted(touched, key=lambda number: -weights[number])[:LOOKED_AT])
 
 
 def _time(latency: Latency, group: Group, width: int, touched: Sequence[int]) -> float:

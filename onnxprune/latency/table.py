@@ -16,13 +16,13 @@ from onnxprune.errors import UsageError
 from onnxprune.latency.runtimes import Setting, runtime
 from onnxprune.saving import write_whole
 
-FORMAT, VERSION = "onnxprune-latency", 2
+FORMAT, VERSION = "onnxprune-latency", 3
 MACHINE = ("cpu", "cores")
 EVERY = 1.0
 """Seconds between two writes of the file: what is lost when the process is killed."""
 
 Key = tuple[str, tuple[int, ...]]
-"""A segment's kind and the sizes of its forms."""
+"""A segment's kind, that of a network's own sizes, and the sizes of its forms."""
 
 
 class Table:
@@ -43,6 +43,8 @@ class Table:
         self.seconds: dict[Key, float | None] = {}
         self.beside: dict[str, float] = {}
         """By model: what a run takes beside its segments."""
+        self.places: dict[str, list[float]] = {}
+        """By model: seconds of its segments where they stand."""
         self._written = time.monotonic()
         if path is not None and path.exists():
             self._read(path)
@@ -58,7 +60,8 @@ class Table:
         if self.path is None:
             return
         rows = [[kind, list(sizes), seconds] for (kind, sizes), seconds in self.seconds.items()]
-        write_whole(self.path, json.dumps(self.head | {"beside": self.beside, "rows": rows}).encode())
+        whole = {"beside": self.beside, "places": self.places, "rows": rows}
+        write_whole(self.path, json.dumps(self.head | whole).encode())
         self._written = time.monotonic()
 
     def _read(self, path: Path) -> None:
@@ -67,6 +70,7 @@ class Table:
             others = [name for name, own in self.head.items() if content.get(name) != own]
             rows = {} if others else {(str(k), tuple(map(int, s))): _seconds(t) for k, s, t in content["rows"]}
             beside = {} if others else {str(model): float(found) for model, found in content["beside"].items()}
+            places = {} if others else {str(model): [*map(float, own)] for model, own in content["places"].items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UsageError(f"{path}: no table of latencies ({error})", "take another file, or remove it") from error
         for name in others:
@@ -74,7 +78,7 @@ class Table:
                 f"{path}: measured with {name} {content.get(name)!r}, expected {self.head[name]!r}",
                 "times hold for one device, runtime and setting: take another file, or remove it",
             )
-        self.seconds, self.beside = rows, beside
+        self.seconds, self.beside, self.places = rows, beside, places
 
 
 def shared_file(engine: str, setting: Setting) -> Path | None:

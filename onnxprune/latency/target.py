@@ -43,6 +43,7 @@ class Kept:
         asked: the share of the time that is not to be exceeded.
         ratio: its time by the whole network's, measured.
         predicted: the same from its parts.
+        expected: the same, as what was measured of structures before it corrects it; by it this one was chosen.
         tries: how many structures were measured for it.
     """
 
@@ -50,12 +51,13 @@ class Kept:
     asked: float
     ratio: Interval
     predicted: float
+    expected: float
     tries: int
 
     def to_json(self) -> dict[str, Any]:
         """Its figures as plain data."""
         found = {"asked": self.asked, "ratio": asdict(self.ratio), "predicted": self.predicted}
-        return {**found, "tries": self.tries}
+        return {**found, "expected": self.expected, "tries": self.tries}
 
 
 def choose_within(
@@ -94,7 +96,7 @@ def choose_within(
     how = {**candidates.provenance, "target": {**(target or {}), "latency": share}}
     how["latency"] = {"runtime": latency.engine, "measured": asdict(best.ratio), "predicted": best.predicted}
     mask = make_mask(latency.analysis, candidates.kept(best.widths), how)
-    return Kept(mask, share, best.ratio, best.predicted, len(tried))
+    return Kept(mask, share, best.ratio, best.predicted, best.expected, len(tried))
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class _Trial:
     widths: Widths
     ratio: Interval
     predicted: float
+    expected: float
     worth: float
 
 
@@ -152,16 +155,17 @@ class _Hunt:
             if widths in seen:
                 return
             seen.append(widths)
-            yield (trial := self._measure(widths))
+            yield (trial := self._measure(widths, factor))
             if LEAST * share <= trial.ratio.high <= share:
                 return
             factor = trial.ratio.median / trial.predicted
 
-    def _measure(self, widths: Widths) -> _Trial:
+    def _measure(self, widths: Widths, factor: float) -> _Trial:
         units = self._candidates.kept(widths)
         ratio = self._latency.ratio(units)
         worth = sum(float(item.worth[np.searchsorted(item.widths, widths[item.name])]) for item in self._items)
-        return _Trial(widths, ratio, self._latency.share(units), worth)
+        predicted = self._latency.share(units)
+        return _Trial(widths, ratio, predicted, factor * predicted, worth)
 
     def _choice(self, aim: float, factor: float) -> Widths:
         """The widths of the most worth within the aim, or the fastest; estimated from ever nearer structures."""

@@ -30,7 +30,7 @@ MAX_ROUNDS = 5000
 STEADY = 0.02
 """Warm-up ends when the medians of its last two windows differ by less than this."""
 WINDOW = 5
-MOST_WARM_UP = 50
+LEAST_WARM_UP, MOST_WARM_UP = 3, 50
 AGAIN = 3
 """Untimed rounds of instances after the first, when machine and runtime are warm already."""
 LOOKS = 1.25
@@ -115,7 +115,7 @@ def measure(instances: Iterator[Runs], plan: Plan, progress: Progress, count: in
     for number in range(count):
         runs = next(instances)
         with _no_collection():
-            warm_up += _warm_up(runs, plan.warm_up if number == 0 or plan.warm_up is not None else AGAIN)
+            warm_up += _warm_up(runs, plan, AGAIN if number else MOST_WARM_UP)
             before = len(rounds)
             for share in stop.shares(rounds):
                 progress((number + share) / count)
@@ -140,12 +140,16 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _warm_up(runs: Runs, count: int | None) -> int:
-    """Run untimed, so many rounds, or until the times have settled; how many rounds that took."""
+def _warm_up(runs: Runs, plan: Plan, most: int) -> int:
+    """Run untimed, as many rounds as planned, or until the times have settled; how many rounds that took."""
     times: list[float] = []
-    while len(times) < (MOST_WARM_UP if count is None else count):
+    while len(times) < (most if plan.warm_up is None else plan.warm_up):
         times.append(sum(_round(runs, range(len(runs)))))
-        if count is None and len(times) >= 2 * WINDOW:
+        if plan.warm_up is not None:
+            continue
+        if len(times) >= LEAST_WARM_UP and plan.rounds is None and sum(times) > plan.seconds:
+            break
+        if len(times) >= 2 * WINDOW:
             before, now = np.median(times[-2 * WINDOW : -WINDOW]), np.median(times[-WINDOW:])
             if abs(now - before) < STEADY * now:
                 break

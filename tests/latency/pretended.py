@@ -35,6 +35,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, block: int = BLOCK, unit: float = U
         whole, own = (1e-4 + 0.9 * seconds(model) ** 1.02 for model in (self.pruned({}), self.pruned(units)))
         return Interval(own / whole, own / whole - 0.002, own / whole + 0.002)
 
-    monkeypatch.setattr(prediction, "part_seconds", seconds)
+    monkeypatch.setattr(prediction, "part_seconds", lambda models, *about: [seconds(model) for model in models])
+    monkeypatch.setattr(prediction, "in_place", lambda analysis, segments, alone, threads: alone)
     monkeypatch.setattr(Latency, "ratio", ratio)
     monkeypatch.setattr(Latency, "share_of", lambda self, time: time / WHOLE)

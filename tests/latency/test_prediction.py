@@ -28,11 +28,12 @@ def counted(monkeypatch):
     """A runtime in which a layer takes as long as its weights have elements, and a run 100 more."""
     cut = []
 
-    def weights(model, engine, setting):
-        cut.append(model)
-        return float(sum(np.prod(t.dims) for t in model.proto.graph.initializer if len(t.dims) > 1))
+    def weights(models, engine, setting):
+        cut.append(models[0])
+        return [float(sum(np.prod(t.dims) for t in m.proto.graph.initializer if len(t.dims) > 1)) for m in models]
 
     monkeypatch.setattr(prediction, "part_seconds", weights)
+    monkeypatch.setattr(prediction, "in_place", lambda analysis, segments, alone, threads: alone)
     monkeypatch.setattr(Latency, "measured", lambda self, units: elements(self, units) / elements(self, {}))
     return cut
 
@@ -86,6 +87,7 @@ def test_tables_of_others_are_refused(analysis, counted, tmp_path):
         ({"runtime": "openvino 1"}, "measured with runtime 'openvino 1'"),
         ({"rows": [[1, "x"]]}, "no table of latencies"),
         ({"beside": None}, "no table of latencies"),
+        ({"places": {"model": ["long"]}}, "no table of latencies"),
     ):
         table.write_text(json.dumps(content | changed))
         with pytest.raises(UsageError, match=message):
@@ -93,10 +95,10 @@ def test_tables_of_others_are_refused(analysis, counted, tmp_path):
 
 
 def test_a_segment_that_does_not_run_counts_for_nothing_and_is_told(analysis, counted, monkeypatch):
-    def fails(model, engine, setting):
-        if "Transpose" in {node.op_type for node in model.proto.graph.node}:
+    def fails(models, engine, setting):
+        if "Transpose" in {node.op_type for node in models[0].proto.graph.node}:
             raise ModelError("no", "no")
-        return 1.0
+        return [1.0] * len(models)
 
     monkeypatch.setattr(prediction, "part_seconds", fails)
     latency = Latency(analysis)
@@ -129,7 +131,8 @@ def test_real_times_fall_with_the_width(analysis):
     assert 0 < half < 0.7 * whole
     pruned = latency.pruned(_kept(analysis, 0.5))
     for engine in ("cpu", *(["openvino"] if not OPENVINO.missing() else [])):
-        assert 0 < part_seconds(pruned, engine, Setting(threads=1)) < part_seconds(analysis.original, engine, Setting())
+        narrow, wide = part_seconds([pruned, analysis.original], engine, Setting(threads=1))
+        assert 0 < narrow < wide
 
 
 def _kept(analysis, share):

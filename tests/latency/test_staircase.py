@@ -22,8 +22,10 @@ def latency(monkeypatch):
         numbers = np.random.default_rng(0)
 
         def seconds(units, segments):
-            (kept,) = units.values()
-            return np.array([kernel(int(kept.sum())) * (1 + noise * numbers.uniform(-1, 1))])
+            for kept in units.values():
+                time = kernel(int(kept.sum())) * (1 + noise * numbers.uniform(-1, 1))
+                return np.full(len(segments), time / len(segments))
+            return np.ones(len(segments))
 
         monkeypatch.setattr(made, "seconds", seconds)
         return made
