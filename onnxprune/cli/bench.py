@@ -122,10 +122,11 @@ def bench(
     """Time models side by side.
 
     The models take turns on the same random input, in orders drawn at random, so that a machine that slows down slows
-    all of them. The first is what the others are compared with, and takes part twice: by how much it differs from
-    itself is the floor below which no difference means anything. Prints medians with 95% confidence intervals of the
-    time and of its ratio to the first model's, tails, by how much outputs differ from the first model's, relative to
-    their range, and all that makes the figures reproducible, from the files' SHA-256 to the clocks of the machine.
+    all of them, and are prepared anew several times. The first is what the others are compared with, and takes part
+    twice: by how much it differs from itself is the floor below which no difference means anything. Prints medians with
+    95% confidence intervals of the time and of its ratio to the first model's, tails, by how much outputs differ from
+    the first model's, relative to their range, and all that makes the figures reproducible, from the files' SHA-256 to
+    the clocks of the machine.
 
     \b
     Examples:

@@ -20,10 +20,10 @@ CONFIDENCE = 0.95
 DIGITS = 9
 """Decimal places that mean anything."""
 BLOCK = 1 << 20  # samples
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
-"""Quantiles of 0.975 of Student's t, by the number of values whose mean it is of."""
-FEWEST, BATCHES = 5, max(STUDENT)
-"""Batches of rounds: fewer have intervals so wide that they say nothing; there are never more."""
+STUDENT = {5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
+"""Quantiles of 0.975 of Student's t, by the number of values whose mean it is of. With fewer than these, intervals are
+so wide that they say nothing."""
+FEWEST, BATCHES = min(STUDENT), max(STUDENT)
 
 
 @dataclass(frozen=True)
@@ -53,30 +53,26 @@ def median_interval(samples: np.ndarray, seed: int = 0) -> Interval:
 
 
 def ratio_interval(times: np.ndarray, first: np.ndarray, batches: Sequence[int]) -> Interval:
-    """By how much longer runs take than others of the same rounds, with the interval of batch means (Student's t).
+    """By how much longer runs take than others of the same rounds.
 
-    The ratios of a batch give one value, the mean of the middle half of their logarithms: as robust against outliers as
-    need be, and less noisy than their median.
+    Every batch of rounds gives one value, the mean of the middle half of the ratios' logarithms: as robust against
+    outliers as need be, and less noisy than their median. The interval is that of the mean of these (Student's t). Of a
+    single batch it is the median of the ratios, with its bootstrap interval.
 
     Args:
         times, first: seconds of both, float `(rounds,)`.
-        batches: how many rounds in a row belong together: see `batched`.
+        batches: how many rounds in a row belong together; one, or `FEWEST` to `BATCHES`.
 
-    >>> ratio_interval(np.full(8, 3.0), np.full(8, 2.0), [4, 4])
+    >>> ratio_interval(np.full(20, 3.0), np.full(20, 2.0), [4] * 5)
     Interval(median=1.5, low=1.5, high=1.5)
     """
+    if len(batches) == 1:
+        return median_interval(times / first)
     ends = np.cumsum(batches)[:-1]
     values = np.array([middle(part) for part in np.split(np.log(times / first), ends)])
-    wide = STUDENT[len(values)] * values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    wide = STUDENT[len(values)] * values.std(ddof=1) / math.sqrt(len(values))
     mean = values.mean()
     return Interval(*(round(float(each), DIGITS) for each in np.exp([mean, mean - wide, mean + wide])))
-
-
-def batched(instances: Sequence[int]) -> list[int]:
-    """Rounds of batches: of every instance of the models one; the rounds of a single one, cut into some."""
-    if len(instances) > 1:
-        return list(instances)
-    return [len(part) for part in np.array_split(np.empty(instances[0]), min(BATCHES, instances[0]))]
 
 
 def middle(samples: np.ndarray) -> float:

@@ -159,6 +159,7 @@ class _Hunt:
             if LEAST * share <= trial.ratio.high <= share:
                 return
             factor = trial.ratio.median / trial.predicted
+            aim -= max(0.0, min(trial.ratio.high - share, trial.ratio.half_width))  # what is not known is not promised
 
     def _measure(self, widths: Widths, factor: float) -> _Trial:
         units = self._candidates.kept(widths)

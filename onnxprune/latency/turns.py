@@ -23,7 +23,7 @@ import numpy as np
 
 from onnxprune.errors import UsageError
 from onnxprune.latency.runtimes import Setting
-from onnxprune.latency.statistic import BATCHES, FEWEST, Interval, batched, ratio_interval
+from onnxprune.latency.statistic import BATCHES, FEWEST, Interval, ratio_interval
 
 MIN_ROUNDS = 11
 MAX_ROUNDS = 5000
@@ -105,7 +105,7 @@ class Measured:
 
     def ratio(self, model: int) -> Interval:
         """The time of a model by the first one's."""
-        return ratio_interval(self.times[:, model], self.times[:, 0], batched(self.batches))
+        return ratio_interval(self.times[:, model], self.times[:, 0], self.batches)
 
 
 def measure(instances: Iterator[Runs], plan: Plan, progress: Progress, count: int = 1) -> Measured:

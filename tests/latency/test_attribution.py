@@ -1,5 +1,6 @@
 """Every microsecond has its node: operators of the optimised graph, told by the nodes of the exported model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from onnx import numpy_helper
 
 import onnxprune
-from onnxprune.latency.attribution import Attribution, GroupTime, Owners, Part, attribute
-from onnxprune.latency.profile import profile
+from onnxprune.latency.attribution import Attribution, GroupTime, Owners, Part, attribute, in_place
+from onnxprune.latency.profile import profile, profiles
+from onnxprune.latency.segments import find_segments
 from onnxprune.torch.exporting import export
 from onnxprune.torch.tasks import Digits
 from tests.latency.test_paired import perceptron
@@ -49,6 +51,35 @@ def test_layers_take_most_of_it_and_come_first(analysis, found):
 def test_what_a_layer_is_fused_with_belongs_to_it(found):
     (part,) = [p for p in found.parts if p.nodes and p.nodes[0] == "/stages/stages.0/conv1/conv1.0/Conv"]
     assert part.nodes[1:] == ("/stages/stages.0/conv1/conv1.1/BatchNormalization",)
+
+
+def test_segments_take_the_whole_time_where_they_stand(analysis, found):
+    segments = find_segments(analysis)
+    placed = in_place(analysis, segments, np.ones(len(segments)), threads=1)
+    assert placed.sum() == pytest.approx(found.seconds, rel=0.5)
+    layers = {work.node.index for work in analysis.trace.work}
+    having = [bool(layers & {node.index for node in segment.nodes}) for segment in segments]
+    assert placed[having].min() > 0 and placed[having].sum() > 0.7 * placed.sum()
+
+
+def test_what_is_fused_of_several_segments_is_shared_by_what_they_take_alone(analysis, monkeypatch):
+    """All operators of the whole network as one, which takes a second."""
+    segments = find_segments(analysis)
+    monkeypatch.setattr(Owners, "of", lambda self, node: tuple(node.index for s in segments for node in s.nodes))
+    kernel = profile(analysis.original, threads=1)[0]
+    whole = [replace(kernel, seconds=np.ones(4))]
+    monkeypatch.setattr("onnxprune.latency.attribution.profile", lambda *about: whole)
+    alone = np.arange(len(segments), dtype=float)
+    assert in_place(analysis, segments, alone) == pytest.approx(alone / alone.sum())
+    assert in_place(analysis, segments, 0 * alone) == pytest.approx(np.full(len(segments), 1 / len(segments)))
+
+
+def test_models_that_are_profiled_together_take_turns(analysis):
+    both = profiles([analysis.original] * 2, threads=1, seconds=0.05)
+    counts = {len(kernel.seconds) for kernels in both for kernel in kernels}
+    assert len(both) == 2 and len(counts) == 1
+    first, second = (sum(np.median(kernel.seconds) for kernel in kernels) for kernels in both)
+    assert 0.5 < first / second < 2
 
 
 def test_groups_share_the_whole_time(analysis, found):

@@ -21,14 +21,13 @@ from onnxprune.latency.disk import disk_bytes, model_files
 from onnxprune.latency.paired import names_of, stop_rule, warm_up_rule
 from onnxprune.latency.statistic import (
     STUDENT,
-    batched,
     covered,
     median_interval,
     quantile_interval,
     ratio_interval,
     spread,
 )
-from onnxprune.latency.turns import MIN_ROUNDS, MOST_WARM_UP, WINDOW, Measured, measure
+from onnxprune.latency.turns import AGAIN, LEAST_WARM_UP, MIN_ROUNDS, MOST_WARM_UP, WINDOW, Measured, measure
 
 QUICK = Plan(rounds=4, warm_up=1, setting=Setting(threads=1))
 
@@ -204,6 +203,17 @@ def test_it_warms_up_until_the_times_settle():
     assert 2 * WINDOW <= warm_up <= MOST_WARM_UP
 
 
+def test_it_warms_up_no_longer_than_it_times():
+    found = timed_once([lambda: time.sleep(0.02)], Plan(seconds=0.05))
+    assert found.warm_up == LEAST_WARM_UP
+    assert timed_once([lambda: time.sleep(0.02)], Plan(seconds=0.05, warm_up=5)).warm_up == 5
+
+
+def test_instances_that_are_made_anew_warm_up_shortly():
+    found = measure(instances(Made()), Plan(rounds=40), lambda share: None, 8)
+    assert 2 * WINDOW + 7 * AGAIN <= found.warm_up <= MOST_WARM_UP + 7 * AGAIN
+
+
 def test_the_first_model_takes_part_twice(model):
     a, b = model("a.onnx", width=512), model("b.onnx", width=64)
     found = compare([a, b], replace(QUICK, rounds=50, sizes={"batch": 64}))
@@ -319,10 +329,10 @@ def test_intervals_of_ratios_cover_the_truth_though_rounds_in_a_row_are_alike():
     assert 0.92 <= np.mean(covers) <= 0.98
 
 
-def test_one_batch_has_no_interval_and_a_single_instance_is_cut_into_some():
-    one = ratio_interval(np.array([3.0]), np.array([2.0]), [1])
-    assert (one.median, one.low, one.high) == (1.5, 0, np.inf)
-    assert batched([20]) == [3, 3, 3, 3, 2, 2, 2, 2] and batched([3]) == [1, 1, 1] and batched([7, 9]) == [7, 9]
+def test_of_one_instance_it_is_the_median():
+    chance = np.random.default_rng(0)
+    times, first = chance.exponential(1, 31), chance.exponential(1, 31)
+    assert ratio_interval(times, first, [31]) == median_interval(times / first)
 
 
 @pytest.mark.parametrize("count", STUDENT)

@@ -7,7 +7,7 @@ import pytest
 
 import onnxprune
 from onnxprune.latency.prediction import Latency
-from onnxprune.latency.staircase import levels, multiples, steps
+from onnxprune.latency.staircase import LOOKED_AT, levels, multiples, steps
 from onnxprune.ranking import Limits
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo" / "resnet11_cifar10.onnx"
@@ -57,6 +57,24 @@ def test_what_is_lost_in_noise_does_not_matter(latency, block):
 def test_also_in_noise(latency, block):
     made = latency(padded(block), noise=0.004)
     assert steps(made, group_of(made, 192)) == block
+
+
+def test_of_many_segments_those_are_timed_that_a_group_matters_most_to(latency, monkeypatch):
+    made = latency(padded(8))
+    group = max(made.analysis.groups, key=lambda one: len(made.touching[one.name]))
+    touched, asked = made.touching[group.name], list[tuple[int, ...]]()
+    assert len(touched) > LOOKED_AT
+    slowest = dict(zip(touched, range(len(touched)), strict=True))
+
+    def seconds(units, segments):
+        if units:
+            asked.append(tuple(segments))
+        return np.array([float(slowest[number]) for number in segments])
+
+    monkeypatch.setattr(made, "seconds", seconds)
+    monkeypatch.setattr("onnxprune.latency.segments.Segment.sizes", lambda self, kept: (sum(kept.values()),))
+    steps(made, group)
+    assert set(asked) == {tuple(touched[-LOOKED_AT:])}
 
 
 def test_a_slower_kernel_for_odd_widths(latency):

@@ -7,6 +7,7 @@ import numpy as np
 from onnxprune.latency import Attribution, Comparison, Part, Timing
 from onnxprune.latency.paired import _measured
 from onnxprune.latency.statistic import median_interval
+from onnxprune.latency.turns import Measured
 from onnxprune.report import Bench
 from onnxprune.widths import GroupWidths
 from tests.timings import comparison, timing
@@ -21,7 +22,8 @@ def draw(name: str, median: float, seed: int, first: np.ndarray | None = None) -
     times = median * (0.95 + np.random.default_rng(seed).gamma(2.0, 0.05, ROUNDS))
     first = times if first is None else first
     told = {"nodes": {f"{name}/node": "CPUExecutionProvider"}, "placement": {"CPUExecutionProvider": 1}}
-    return replace(timing(name, median, 1.0, median, median), **_measured(first, times), **told), times
+    both = Measured(np.array([first, times]).T, (ROUNDS,), 0, "")
+    return replace(timing(name, median, 1.0, median, median), **_measured(both, 1), **told), times
 
 
 def timed(*medians: float, names: tuple[str, ...] = ()) -> Comparison:
