@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -20,7 +20,7 @@ from onnxprune.errors import UsageError
 from onnxprune.graph import Model
 from onnxprune.latency import Plan, names_of, parse_condition
 from onnxprune.latency.disk import model_files
-from onnxprune.latency.statistic import BATCHES
+from onnxprune.latency.statistic import BATCHES, FEWEST
 from onnxprune.latency.sweep import Part
 from onnxprune.report import Bench, check_outputs, render, report_format, write_text
 from onnxprune.report.bench import terminal_tables, verdict
@@ -45,7 +45,8 @@ class Measuring:
 
     def plan(self, sizes: Mapping[str, int]) -> Plan:
         """The library's form."""
-        return Plan(self.seconds, self.runs, self.instances, self.tolerance, seed=self.seed, sizes=sizes)
+        usual = Plan(self.seconds, self.runs, self.tolerance, seed=self.seed, sizes=sizes)
+        return replace(usual, instances=self.instances)
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ measured = options.bundled(
         type=click.IntRange(1, BATCHES),
         default=BATCHES,
         metavar="N",
-        help="Prepare models anew N times, if that takes no longer than the timing: where they lie in memory makes "
-        "some instances faster.",
+        help=f"Prepare models anew N times (1, or {FEWEST} to {BATCHES}), if that takes no longer than the timing: "
+        "where they lie in memory makes some instances faster.",
     ),
     measuring("--seed", type=int, default=0, help="Seed of the random input."),
     measuring("--memory/--no-memory", default=True, help="Also run each model once in a process of its own."),

@@ -113,7 +113,7 @@ def attribute(analysis: Analysis, threads: int = 0, seconds: float = 1.0) -> Att
         ModelError: it does not run.
     """
     owners, merged = Owners(analysis), dict[tuple[int, ...], list[Kernel]]()
-    for kernel in profile(analysis.original, threads, analysis.sizes, seconds):
+    for kernel in profile(analysis.model, threads, analysis.sizes, seconds):
         merged.setdefault(owners.of(kernel.node), []).append(kernel)
     return Attribution(tuple(_part(owners, *row) for row in merged.items()))
 
@@ -138,7 +138,7 @@ def in_place(analysis: Analysis, segments: Sequence[Segment], alone: np.ndarray,
     """
     owners, found = Owners(analysis), np.zeros(len(segments))
     places = {node.index: number for number, segment in enumerate(segments) for node in segment.nodes}
-    for kernel in profile(analysis.original, threads, analysis.sizes, IN_PLACE):
+    for kernel in profile(analysis.model, threads, analysis.sizes, IN_PLACE):
         own = sorted({places[index] for index in owners.of(kernel.node) if index in places})
         shares = alone[own] if alone[own].sum() else np.ones(len(own))
         found[own] += middle(kernel.seconds) * shares / max(shares.sum(), 1e-12)

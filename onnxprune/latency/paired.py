@@ -25,7 +25,7 @@ from onnxprune.latency.ready import Seen, described, feeds_for, make_ready, pinn
 from onnxprune.latency.results import PERCENTILES, Comparison, Input, Timing
 from onnxprune.latency.runtimes import Facts, Runtime, runtime
 from onnxprune.latency.runtimes.sessions import Provider
-from onnxprune.latency.statistic import covered, median_interval, quantile_interval, spread
+from onnxprune.latency.statistic import covered, quantile_interval, spread, times_interval
 from onnxprune.latency.turns import (
     AGAIN,
     MAX_ROUNDS,
@@ -133,10 +133,10 @@ def _asked(plan: Plan, feeds: Feeds, on_gpu: bool) -> dict[str, Any]:
 def warm_up_rule(plan: Plan) -> str:
     """Which rounds are not timed, in words."""
     if plan.warm_up is not None:
-        return f"{plan.warm_up} rounds"
+        return f"{plan.warm_up} rounds of every instance"
     return (
         f"until the medians of the last two windows of {WINDOW} rounds differ by less than {STEADY:.0%}, "
-        f"at most {MOST_WARM_UP} rounds, or as long as the timing; of instances made anew, {AGAIN} rounds"
+        f"at most {MOST_WARM_UP} rounds, or for as many seconds as are timed; of instances made anew, {AGAIN} rounds"
     )
 
 
@@ -204,7 +204,7 @@ def _measured(found: Measured, number: int) -> dict[str, Any]:
     """The statistics of a model's times."""
     own = found.times[:, number]
     return {
-        "seconds": median_interval(own),
+        "seconds": times_interval(own, found.batches),
         "percentiles": {label: quantile_interval(own, share) for label, share in PERCENTILES.items()},
         "slowest": float(own.max()),
         "covered": covered(len(own)),

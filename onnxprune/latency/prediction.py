@@ -9,6 +9,7 @@ of one kind share their times. What a run takes beside them is measured on whole
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from math import ceil
@@ -35,7 +36,7 @@ from onnxprune.mask import make_mask
 Units = Mapping[str, np.ndarray]
 """Which units of a group stay: bool `(size,)` by name; groups that are not named stay whole."""
 DEFAULT = Setting()
-CALIBRATION, SURE = 2.0, 0.004
+CALIBRATION, SURE = 3.0, 0.004
 """Seconds for which whole models are timed, or until their ratio is known to within this."""
 WIDTHS = (0.75, 0.5, 0.25)
 """Shares of all groups at which they are."""
@@ -66,8 +67,7 @@ class Latency:
         self._full = self.counts({})
         self._kinds = [self._kind(segment) for segment in self.segments]
         self._table = Table(engine, setting, table)
-        sizes = [analysis.trace.shape(value.name) for value in analysis.trace.graph.inputs]
-        self._model = f"{analysis.fingerprint}{sizes}"
+        self._model = hashlib.sha256("\n".join(self._kinds).encode()).hexdigest()[:16]
 
     @property
     def unmeasured(self) -> set[str]:
@@ -100,10 +100,16 @@ class Latency:
         """What the segments of the whole network take where they stand: float `(segments,)`."""
         known, alone = self._table.places, self._alone({}, range(len(self.segments)))
         if self.engine != PROFILED:
-            return alone
+            return np.nan_to_num(alone)
         if self._model not in known:
-            known[self._model] = in_place(self.analysis, self.segments, alone, self.setting.threads).tolist()
+            known[self._model] = self._in_place(np.nan_to_num(alone)).tolist()
         return np.array(known[self._model])
+
+    def _in_place(self, alone: np.ndarray) -> np.ndarray:
+        try:
+            return in_place(self.analysis, self.segments, alone, self.setting.threads)
+        except ModelError:  # operators in loops run as often as data says
+            return alone
 
     def share(self, units: Units) -> float:
         """The time of a structure by the whole network's, predicted."""
@@ -134,10 +140,13 @@ class Latency:
         """Seconds of some segments, or of all, by number: float `(segments,)`. What is not known yet is measured."""
         numbers = list(range(len(self.segments)) if segments is None else segments)
         now, before = self._alone(units, numbers), self._alone({}, numbers)
-        return self._places[numbers] * np.where(before > 0, now / np.maximum(before, 1e-12), 1.0)
+        known = np.isfinite(now) & (before > 0)
+        return self._places[numbers] * np.divide(now, before, where=known, out=np.ones(len(numbers)))
 
     def _alone(self, units: Units, numbers: Sequence[int]) -> np.ndarray:
-        """What segments take by themselves, measured if it is not known: float `(segments,)`."""
+        """What segments take by themselves, measured if it is not known: float `(segments,)`, not a number for those
+        that do not run.
+        """
         kept = self.counts(units)
         keys = {number: self._key(number, kept) for number in numbers}
         missing = {key: number for number, key in keys.items() if key not in self._table.seconds}
@@ -146,8 +155,10 @@ class Latency:
                 self._alone({}, list(missing.values()))
             pruned = self.pruned(units)
             for key, number in missing.items():
-                self._table.add({key: self._time(pruned, number, kept)})
-        return np.array([self._table.seconds[key] or 0.0 for key in keys.values()])
+                if key not in self._table.seconds:  # a segment may be as wide as in the whole network
+                    self._table.add({key: self._time(pruned, number, kept)})
+        found = (self._table.seconds[key] for key in keys.values())
+        return np.array([np.nan if seconds is None else seconds for seconds in found])
 
     def _key(self, number: int, kept: Mapping[Atom, int]) -> Key:
         return self._kinds[number], self.segments[number].sizes(kept)
@@ -183,7 +194,7 @@ class Latency:
 
     def _beside_by(self, share: float) -> float:
         """What one smaller model says; infinite if it is not faster."""
-        units = {group.name: evenly(group.size, _round_up(share * group.size)) for group in self.analysis.groups}
+        units = {group.name: evenly(group.size, _smaller(group.size, share)) for group in self.analysis.groups}
         ratio, small = self.measured(units), float(self.seconds(units).sum())
         return (small - ratio * self.whole) / (ratio - 1) if ratio < 1 else np.inf
 
@@ -197,18 +208,23 @@ class Latency:
             own, *whole = part_seconds(parts, self.engine, self.setting)
         except ModelError:
             return None
-        return own / whole[0] * usual if usual and whole[0] else own
+        if not usual or not whole[0]:
+            return own
+        # A run's time by the clock, less that of one that does nothing, may be next to nothing: no ratio of it is sure.
+        return own / whole[0] * usual if self.engine == PROFILED else max(0.0, usual + own - whole[0])
 
     @cached_property
     def _unpruned(self) -> Model:
         return self.pruned({})
 
 
-def _round_up(width: float) -> int:
-    return EVEN * ceil(width / EVEN)
+def _smaller(size: int, share: float) -> int:
+    """A share of a size, rounded up to an even width if that is smaller than it."""
+    even = EVEN * ceil(share * size / EVEN)
+    return even if even < size else ceil(share * size)
 
 
 def evenly(size: int, width: int) -> np.ndarray:
-    """`width` of `size` units, or all, evenly spread, so that all parts of a group lose alike: bool `(size,)`."""
-    marks = np.arange(size + 1) * min(width, size) // size
+    """`width` of `size` units, evenly spread, so that all parts of a group lose alike: bool `(size,)`."""
+    marks = np.arange(size + 1) * width // size
     return np.diff(marks) > 0

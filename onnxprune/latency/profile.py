@@ -59,7 +59,7 @@ def profile(
         model: to run.
         threads: of an operator; 0 leaves it to onnxruntime.
         sizes: of symbolic dimensions.
-        seconds: for how long (10 runs at least).
+        seconds: for how long (6 to 500 runs).
 
     Raises:
         ModelError: it does not run, or not the same operators every time.

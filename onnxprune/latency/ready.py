@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,15 +57,12 @@ class Ready:
     Attributes:
         seen: what each has told.
         instances: gives their runs, then those of others, made anew: see `measure`.
+        build: seconds that it took to prepare all, first runs and all that belongs to it included.
     """
 
     seen: tuple[Seen, ...]
     instances: Iterator[Runs]
-
-    @property
-    def build(self) -> float:
-        """Seconds that it took to prepare them."""
-        return sum(each.facts.build for each in self.seen)
+    build: float
 
     @property
     def first(self) -> float:
@@ -79,17 +78,21 @@ def make_ready(models: Sequence[Model], feeds: Feeds, plan: Plan) -> Ready:
         ModelError: a model does not run there.
     """
     makers = [partial(runtime(plan.runtime).prepare, model, feeds, plan.setting) for model in models]
+    start = time.perf_counter()
     prepared = {number: make() for number, make in enumerate(makers)}
-    seen = tuple(Seen(each.facts, each.outputs(), each.apart()) for each in prepared.values())
-    return Ready(seen, _instances(makers, prepared, plan.seed))
+    took = time.perf_counter() - start
+    # Outputs may lie in memory that is the runtime's own, and keep all of it.
+    seen = tuple(Seen(each.facts, [*map(np.array, each.outputs())], each.apart()) for each in prepared.values())
+    return Ready(seen, renewed(makers, prepared, plan.seed), took)
 
 
-def _instances(makers: Sequence[Callable[[], Prepared]], held: dict[int, Prepared], seed: int) -> Iterator[Runs]:
+def renewed(makers: Sequence[Callable[[], Prepared]], held: dict[int, Prepared], seed: int) -> Iterator[Runs]:
     """Runs of models that are prepared, then of others, made in random orders once those before are gone."""
     chance = np.random.default_rng(seed)
     while True:
         yield [held[number].run for number in range(len(makers))]
         held.clear()
+        gc.collect()
         held.update((number, makers[number]()) for number in chance.permutation(len(makers)).tolist())
 
 

@@ -3,8 +3,9 @@
 The bootstrap is used for medians alone. Its resamples hold no value beyond the largest that was seen, and repeat the
 few that make up a tail: intervals of p99 from it miss far more often than they say, and that of the longest run is no
 interval at all. Tails get order statistics instead; of the longest run it is told which share of all runs it covers.
-Both take runs for independent: where a machine drifts, intervals of times are too narrow. Ratios within rounds, from
-which the drift is gone, are averaged over batches, whose differences hold whatever rounds in a row have in common.
+Both take runs for independent: where a machine drifts, intervals of tails are too narrow. Where models are prepared
+anew, medians and ratios get the interval of batches, one for each instance, whose differences hold whatever rounds in
+a row have in common; and from ratios within rounds the drift is gone.
 """
 
 from __future__ import annotations
@@ -70,9 +71,22 @@ def ratio_interval(times: np.ndarray, first: np.ndarray, batches: Sequence[int])
         return median_interval(times / first)
     ends = np.cumsum(batches)[:-1]
     values = np.array([middle(part) for part in np.split(np.log(times / first), ends)])
-    wide = STUDENT[len(values)] * values.std(ddof=1) / math.sqrt(len(values))
-    mean = values.mean()
+    mean, wide = values.mean(), _half_width(values)
     return Interval(*(round(float(each), DIGITS) for each in np.exp([mean, mean - wide, mean + wide])))
+
+
+def times_interval(times: np.ndarray, batches: Sequence[int]) -> Interval:
+    """The median of times, `(rounds,)`, and its interval: by bootstrap, or by the medians of several batches."""
+    if len(batches) == 1:
+        return median_interval(times)
+    medians = np.array([np.median(part) for part in np.split(times, np.cumsum(batches)[:-1])])
+    median, wide = float(np.median(times)), _half_width(medians)
+    return Interval(median, max(median - wide, 0.0), median + wide)
+
+
+def _half_width(values: np.ndarray) -> float:
+    """Half of the 95% interval of the mean of some values (Student's t)."""
+    return float(STUDENT[len(values)] * values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def middle(samples: np.ndarray) -> float:

@@ -25,8 +25,9 @@ from onnxprune.mask import Mask, make_mask
 from onnxprune.ranking import Budget, check_shares
 from onnxprune.resources import Resource
 
-LEAST, AIM = 0.93, 0.97
-"""What is to be used of the time that is allowed, and what is aimed at, by the target."""
+LEAST, NEAR, AIM, LOWEST = 0.93, 0.955, 0.975, 0.5
+"""What is to be used of the time that is allowed, what is near enough to stop, as another measurement of the same will
+differ, and what is aimed at, at first and at the lowest; by the target."""
 TRIES, ANCHORS = 8, 3
 """How many structures are measured at most, and how often a choice is made anew from the structure that it gave."""
 
@@ -156,10 +157,11 @@ class _Hunt:
                 return
             seen.append(widths)
             yield (trial := self._measure(widths, factor))
-            if LEAST * share <= trial.ratio.high <= share:
+            if NEAR * share <= trial.ratio.median and trial.ratio.high <= share:
                 return
             factor = trial.ratio.median / trial.predicted
-            aim -= max(0.0, min(trial.ratio.high - share, trial.ratio.half_width))  # what is not known is not promised
+            unknown = max(0.0, min(trial.ratio.high - share, trial.ratio.half_width))
+            aim = max(aim - unknown, LOWEST * share)  # what is not known is not promised
 
     def _measure(self, widths: Widths, factor: float) -> _Trial:
         units = self._candidates.kept(widths)

@@ -49,8 +49,6 @@ class Plan:
     Attributes:
         seconds: for about how long at most, warm-up and preparing left out (at least 11 rounds, at most 5000).
         rounds: the exact number of rounds, whatever they take, or None.
-        instances: how many times every model is prepared anew, if that takes no longer than the timing and leaves
-            enough rounds to each; else once.
         tolerance: stop earlier, when all ratios are known to within this (half of the 95% interval), or None. Looking
             again and again makes intervals miss somewhat more often than they say.
         warm_up: untimed rounds at the start, or None for as many as the times take to settle.
@@ -60,11 +58,12 @@ class Plan:
         seed: of the random input.
         inputs: the user's own by name, instead of random ones; or None.
         cpus: numbers of the processors that may be used; none for all that this process has.
+        instances: how many times every model is prepared anew, if that takes no longer than the timing and leaves
+            enough rounds to each; else once.
     """
 
     seconds: float = 10.0
     rounds: int | None = None
-    instances: int = BATCHES
     tolerance: float | None = None
     warm_up: int | None = None
     runtime: str = "cpu"
@@ -73,17 +72,18 @@ class Plan:
     seed: int = 0
     inputs: Mapping[str, np.ndarray] | None = None
     cpus: tuple[int, ...] = ()
+    instances: int = BATCHES
 
     def __post_init__(self) -> None:
-        if not 1 <= self.instances <= BATCHES:
-            raise UsageError(f"{self.instances} instances, expected 1 to {BATCHES}", f"take {BATCHES} at most")
+        if self.instances != 1 and not FEWEST <= self.instances <= BATCHES:
+            known = f"1, or {FEWEST} to {BATCHES}"
+            raise UsageError(f"{self.instances} instances, expected {known}", "fewer do not tell how instances differ")
 
     def affordable(self, build: float, run: float) -> int:
         """How many instances of all models are made, if that takes `build` seconds and a round `run`."""
-        if self.rounds is not None:
-            most: float = self.rounds // LEAST
-        else:
-            most = min(self.seconds / max(build, 1e-9), self.seconds / max(LEAST * run, 1e-9))
+        seconds = self.seconds if self.rounds is None else self.rounds * run
+        rounds = seconds / max(run, 1e-9) if self.rounds is None else self.rounds
+        most = min(seconds / max(build, 1e-9), rounds / LEAST)
         return count if (count := int(min(self.instances, most))) >= FEWEST else 1
 
 
@@ -165,26 +165,26 @@ class Stop:
 
     def __init__(self, plan: Plan, count: int = 1):
         self.plan, self.count = plan, count
-        self.why = f"after {plan.seconds:g} s" if plan.rounds is None else f"after {plan.rounds} rounds"
-        self._began = 0
+        self.why, self._began, self._in_time = "", 0, False
 
     def shares(self, rounds: Sequence[Sequence[float]]) -> Iterator[float]:
         """The share of an instance that is done, before every round of it; `rounds` grows meanwhile."""
         self._began += 1
         plan, before, start = self.plan, len(rounds), time.perf_counter()
-        least, most = (self._until(n) - before for n in (MIN_ROUNDS, MAX_ROUNDS))
+        least, most = (max(1, self._until(n) - before) for n in (MIN_ROUNDS, MAX_ROUNDS))
         look = least
         while (done := len(rounds) - before) < most:
             passed = (time.perf_counter() - start) * self.count / max(plan.seconds, 1e-9)
             if plan.rounds is None and done >= least:
                 if passed >= 1:
+                    self._in_time, self.why = True, f"after {plan.seconds:g} s"
                     return
                 if self.count == 1 and done >= look:
                     look = int(LOOKS * done) + 1
                     if self.sure(rounds, [done]):
                         return
             yield min(done / least, 1.0 if plan.rounds else max(passed, done / most), 1.0)
-        if plan.rounds is None:
+        if not self._in_time:
             self.why = f"after {len(rounds)} rounds"
 
     def _until(self, usual: int) -> int:

@@ -125,6 +125,7 @@ def drift(runs: Sequence[Runs], comparison: Comparison) -> Plot:
         )
         marks += [path([*below, *reversed(above)], f"{kind} band", True), path(along, f"{kind} stroke")]
     note = f"Medians of windows of {_window(len(first))} rounds, and the middle half of each. Level: no drift."
+    note += " Steps: models that were made anew." if len(comparison.batches) > 1 else ""
     title = f"Ratios over {comparison.rounds} rounds"
     return Plot(title, drawing(bottom + 42, "Ratios of times over the rounds", *marks), note)
 

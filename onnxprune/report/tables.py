@@ -111,7 +111,7 @@ def certificate_table(certificate: Certificate) -> Table:
 def timing_table(comparison: Comparison) -> Table:
     """Models timed side by side."""
     threads = comparison.threads or "default"
-    note = f"{comparison.rounds} rounds, threads: {threads}, {comparison.runtime}; medians with bootstrap intervals. "
+    note = f"{comparison.rounds} rounds, threads: {threads}, {comparison.runtime}. "
     floor = comparison.floor
     note += f"The first model by itself: {floor.median:.3f} ({floor.low:.3f} to {floor.high:.3f})."
     if comparison.noisy:

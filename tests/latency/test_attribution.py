@@ -11,6 +11,7 @@ from onnx import numpy_helper
 import onnxprune
 from onnxprune.latency.attribution import Attribution, GroupTime, Owners, Part, attribute, in_place
 from onnxprune.latency.profile import profile, profiles
+from onnxprune.latency.runtimes.ort_session import Session
 from onnxprune.latency.segments import find_segments
 from onnxprune.torch.exporting import export
 from onnxprune.torch.tasks import Digits
@@ -56,7 +57,7 @@ def test_what_a_layer_is_fused_with_belongs_to_it(found):
 def test_segments_take_the_whole_time_where_they_stand(analysis, found):
     segments = find_segments(analysis)
     placed = in_place(analysis, segments, np.ones(len(segments)), threads=1)
-    assert placed.sum() == pytest.approx(found.seconds, rel=0.5)
+    assert found.seconds / 3 < placed.sum() < 3 * found.seconds, "another profile, on a machine that does other things"
     layers = {work.node.index for work in analysis.trace.work}
     having = [bool(layers & {node.index for node in segment.nodes}) for segment in segments]
     assert placed[having].min() > 0 and placed[having].sum() > 0.7 * placed.sum()
@@ -74,12 +75,14 @@ def test_what_is_fused_of_several_segments_is_shared_by_what_they_take_alone(ana
     assert in_place(analysis, segments, 0 * alone) == pytest.approx(np.full(len(segments), 1 / len(segments)))
 
 
-def test_models_that_are_profiled_together_take_turns(analysis):
+def test_models_that_are_profiled_together_take_turns(analysis, monkeypatch):
+    order, run = list[int](), Session.run
+    monkeypatch.setattr(Session, "run", lambda self: (order.append(id(self)), run(self)))
     both = profiles([analysis.original] * 2, threads=1, seconds=0.05)
     counts = {len(kernel.seconds) for kernels in both for kernel in kernels}
     assert len(both) == 2 and len(counts) == 1
-    first, second = (sum(np.median(kernel.seconds) for kernel in kernels) for kernels in both)
-    assert 0.5 < first / second < 2
+    turns = order[2:]  # after each has been prepared by a run
+    assert len(set(turns)) == 2 and turns == turns[:2] * (len(turns) // 2)
 
 
 def test_groups_share_the_whole_time(analysis, found):

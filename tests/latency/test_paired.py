@@ -1,11 +1,13 @@
 """Paired timing: who is faster, by how much, and how sure that is."""
 
 import hashlib
+import itertools
 import json
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +21,7 @@ from onnxprune.errors import ModelError, UsageError
 from onnxprune.latency import Input, Plan, Setting, compare
 from onnxprune.latency.disk import disk_bytes, model_files
 from onnxprune.latency.paired import names_of, stop_rule, warm_up_rule
+from onnxprune.latency.ready import renewed
 from onnxprune.latency.statistic import (
     STUDENT,
     covered,
@@ -27,7 +30,16 @@ from onnxprune.latency.statistic import (
     ratio_interval,
     spread,
 )
-from onnxprune.latency.turns import AGAIN, LEAST_WARM_UP, MIN_ROUNDS, MOST_WARM_UP, WINDOW, Measured, measure
+from onnxprune.latency.turns import (
+    AGAIN,
+    LEAST_WARM_UP,
+    MAX_ROUNDS,
+    MIN_ROUNDS,
+    MOST_WARM_UP,
+    WINDOW,
+    Measured,
+    measure,
+)
 
 QUICK = Plan(rounds=4, warm_up=1, setting=Setting(threads=1))
 
@@ -236,15 +248,27 @@ def test_what_comes_with_the_times(model):
     assert (found.binding, found.graph, found.machine["gpu"]) == (None, None, None)
     assert found.again != found.models[0].times and len(found.again) == 20
     assert found.inputs == (Input("x", (1, 64), "float32"),)
-    assert found.warm_up_rule == "1 rounds" and found.stop_rule == "after 20 rounds"
+    assert found.warm_up_rule == "1 rounds of every instance" and found.stop_rule == "after 20 rounds"
     assert found.stopped == "after 20 rounds" and found.runtime.startswith("onnxruntime")
 
 
-@pytest.mark.parametrize("plan", [Plan(rounds=8), Plan(seconds=0.05)])
-def test_progress_rises_to_one(plan):
+@pytest.mark.parametrize("plan", [Plan(rounds=9), Plan(seconds=0.05), Plan(seconds=0.2), Plan(seconds=0)])
+@pytest.mark.parametrize("count", [1, 5, 8])
+@pytest.mark.parametrize("slow", [0.0, 0.002, 0.01])
+def test_progress_rises_to_one(plan, count, slow):
     shares: list[float] = []
-    measure(iter([[lambda: time.sleep(0.002)]]), plan, shares.append)
-    assert shares == sorted(shares) and shares[0] < 0.2 and shares[-1] == 1
+    found = measure(itertools.repeat([lambda: time.sleep(slow)]), replace(plan, warm_up=0), shares.append, count)
+    assert shares == sorted(shares) and 0 <= shares[0] < 0.2 and shares[-1] == 1
+    assert len(found.batches) == count and min(found.batches) >= 1
+    assert len(found.times) >= (plan.rounds or MIN_ROUNDS)
+    assert plan.rounds is None or len(found.times) == plan.rounds
+
+
+def test_it_tells_why_it_ended():
+    fast, plan = itertools.repeat([lambda: None]), Plan(seconds=20, warm_up=0)
+    assert measure(fast, plan, lambda share: None, 8).why == f"after {MAX_ROUNDS} rounds"
+    slow = itertools.repeat([lambda: time.sleep(0.002)])
+    assert measure(slow, Plan(seconds=0.1, warm_up=0), lambda share: None, 8).why == "after 0.1 s"
 
 
 class Made:
@@ -273,10 +297,8 @@ class Runner:
 
 
 def instances(made: Made):
-    while True:
-        held = [made(0.001), made(0.002)]
-        yield [each.run for each in held]
-        del held
+    makers = [partial(made, 0.001), partial(made, 0.002)]
+    return renewed(makers, {number: make() for number, make in enumerate(makers)}, 0)
 
 
 def test_models_are_made_anew_when_those_before_are_gone():
@@ -296,8 +318,8 @@ def test_what_differs_between_instances_counts_as_noise():
 
 def test_instances_end_when_the_ratios_are_known_well_enough():
     even = iter(lambda: [lambda: time.sleep(0.001), lambda: time.sleep(0.002)], None)
-    found = measure(even, Plan(seconds=2, tolerance=0.1, warm_up=0), lambda share: None, 8)
-    assert len(found.batches) == 5 and found.why == "all ratios are known to within 0.1"
+    found = measure(even, Plan(seconds=2, tolerance=0.5, warm_up=0), lambda share: None, 8)
+    assert len(found.batches) == 5 and found.why == "all ratios are known to within 0.5"
 
 
 def test_so_many_instances_as_can_be_afforded():
@@ -306,17 +328,20 @@ def test_so_many_instances_as_can_be_afforded():
     assert Plan(seconds=10).affordable(build=1.5, run=0.01) == 6, "preparing takes as long as the timing"
     assert Plan(seconds=10).affordable(build=3, run=0.01) == 1, "too few to tell how they differ"
     assert Plan(seconds=10).affordable(build=0.5, run=0.3) == 6, "five rounds for each"
-    assert Plan(rounds=30).affordable(build=100, run=100) == 6
+    assert Plan(rounds=30).affordable(build=0.1, run=0.1) == 6
+    assert Plan(rounds=30).affordable(build=3, run=0.1) == 1, "preparing takes as long as the timing"
     assert Plan(rounds=20).affordable(build=0.1, run=0.1) == 1
-    with pytest.raises(UsageError, match="9 instances, expected 1 to 8"):
-        Plan(instances=9)
+    for count in (0, 2, 4, 9):
+        with pytest.raises(UsageError, match=f"{count} instances, expected 1, or 5 to 8"):
+            Plan(instances=count)
 
 
 def test_models_are_compared_by_several_instances(model):
     a, b = model("a.onnx", width=64), model("b.onnx", width=8)
-    found = compare([a, b], replace(QUICK, rounds=40))
-    assert found.batches == (5,) * 8 and found.rounds == 40
-    assert compare([a, b], replace(QUICK, rounds=40, instances=1)).batches == (40,)
+    plan = replace(QUICK, rounds=None, seconds=1.0)
+    found = compare([a, b], plan)
+    assert len(found.batches) == 8 and found.rounds == sum(found.batches)
+    assert len(compare([a, b], replace(plan, seconds=0.2, instances=1)).batches) == 1
 
 
 def test_intervals_of_ratios_cover_the_truth_though_rounds_in_a_row_are_alike():

@@ -106,6 +106,36 @@ def test_a_segment_that_does_not_run_counts_for_nothing_and_is_told(analysis, co
     assert len(latency.unmeasured) == 1
 
 
+def test_a_segment_that_fails_when_it_is_pruned_is_taken_to_be_as_fast_as_before(analysis, counted, monkeypatch):
+    whole = Latency(analysis).seconds({})
+
+    def fails(models, engine, setting):
+        if len(models) > 1:
+            raise ModelError("no", "no")
+        return [1.0]
+
+    monkeypatch.setattr(prediction, "part_seconds", fails)
+    latency = Latency(analysis)
+    assert (latency.seconds(some(analysis, 0)) == latency.seconds({})).all() and len(latency.seconds({})) == len(whole)
+
+
+def test_segments_count_as_they_take_where_they_stand(analysis, counted, monkeypatch):
+    """Fusion halves them all: of smaller ones what they take alone, by what the whole one takes alone, is known."""
+    monkeypatch.setattr(prediction, "in_place", lambda analysis, segments, alone, threads: alone / 2)
+    latency, units = Latency(analysis), some(analysis, 0)
+    alone = latency._alone(units, range(len(latency.segments)))
+    assert latency.seconds(units) == pytest.approx(alone / 2)
+
+
+def test_where_nothing_tells_what_they_take_where_they_stand_it_is_what_they_take_alone(analysis, counted, monkeypatch):
+    def fails(*about):
+        raise ModelError("operator 'Loop' ran 3 times in 2 runs of the model", "time the model as a whole")
+
+    monkeypatch.setattr(prediction, "in_place", fails)
+    latency, units = Latency(analysis), some(analysis, 0)
+    assert latency.seconds(units) == pytest.approx(latency._alone(units, range(len(latency.segments))))
+
+
 def test_what_a_run_takes_beside_is_bounded(analysis, counted, monkeypatch):
     """Also where timing is noise: a share is never negative, and never more than the whole's."""
     for ratio in (0.01, 0.9999, 1.2):
