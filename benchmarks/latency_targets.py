@@ -1,8 +1,8 @@
 """Latency as a target: twenty architectures, ten targets each, in onnxruntime on one thread of the CPU.
 
-    python -m benchmarks.latency_targets --zoo DIR [--models NAME ...] [--seconds 4]
+    python -m benchmarks.latency_targets --zoo DIR [--models NAME ...] [--seconds 6]
 
-Every structure is chosen for its target (`choose_within`) and timed anew, in turns with the whole network and with
+Every structure is chosen for its target (`choose_within`) and timed anew, in turns with the whole network, then with
 another structure of as many multiply-accumulates, chosen by them alone. What is measured of layers is kept in
 `build/latency.json`. Should run on a machine that does nothing else.
 """
@@ -37,6 +37,8 @@ ARCHITECTURES = (
 """Of the exam's, without the six slowest."""
 TARGETS = (0.9, 0.83, 0.77, 0.7, 0.63, 0.57, 0.5, 0.43, 0.37, 0.3)
 CLOSE = 0.05
+ANOTHER = 2
+"""A seed of inputs and orders that structures were not chosen with."""
 
 BENCHMARK = Benchmark(
     name="latency_targets",
@@ -87,12 +89,13 @@ def measure(path: Path, share: float, seconds: float, where: Where) -> Row:
 
 
 def against(analysis: Analysis, masks: Iterable[Mask], plan: Plan) -> Row:
-    """Both structures in turns with the whole network, on another input than they were chosen on."""
-    models = [onnxprune.apply(analysis.original, mask, verify=False, analysis=analysis) for mask in masks]
-    whole, first, second = compare([analysis.original, *models], replace(plan, seed=1)).models
+    """The first structure in turns with the whole network, then both structures, on other inputs than in the choice."""
+    ours, theirs = (onnxprune.apply(analysis.original, mask, verify=False, analysis=analysis) for mask in masks)
+    whole, first = compare([analysis.original, ours], replace(plan, seed=ANOTHER)).models
     found = {"measured": first.ratio.median, "low": first.ratio.low, "high": first.ratio.high}
     times = {"whole_ms": 1e3 * whole.seconds.median, "ms": 1e3 * first.seconds.median}
-    return {**found, **times, "by_macs": second.ratio.median / first.ratio.median}
+    other = compare([ours, theirs], replace(plan, seed=ANOTHER)).models[1]
+    return {**found, **times, "by_macs": other.ratio.median}
 
 
 def checks(results: Record) -> list[Check]:
@@ -111,8 +114,10 @@ def checks(results: Record) -> list[Check]:
         ),
         at_least("promises that are kept, and used to 93 %", 100 * statistics.mean(kept), 95, " %"),
         at_least("time by MACs alone, as many, median", statistics.median(results.column("by_macs")), 1.15),
-        at_least("predictions within 5 % of what is measured", 100 * statistics.mean(close), 90, " %"),
-        at_least("sums of parts, uncorrected, within 5 % of it", 100 * statistics.mean(plain), 0, " %"),
+        at_least(
+            f"predictions within 5 % of what is measured (uncorrected sums: {100 * statistics.mean(plain):.0f} %)",
+            *(100 * statistics.mean(close), 90, " %"),
+        ),
     ]
 
 
@@ -120,7 +125,9 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = arguments(BENCHMARK)
     add_models(parser)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of the last measurement of a structure (4)")
+    parser.add_argument(
+        "--seconds", type=float, default=6.0, help="of a measurement of a structure that was chosen (6)"
+    )
     return parser.parse_args()
 
 

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.exam import BENCHMARKS, SUMMARY, all_checks
-from benchmarks.record import RESULTS, ROOT, markdown
+from benchmarks.record import RESULTS, ROOT, Column, markdown
 
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 BY_NAME = {b.name: b for b in BENCHMARKS}
 HARDWARE = ("cpu", "cores")
 HIDDEN = ("platform",)
+LONG = 60
+"""Tables of more rows are folded away, below what was to be shown by them."""
+CHECKS = (Column("figure", "figure"), Column("required", "required"), Column("measured", "measured"))
 
 
 def documents(root: Path = ROOT) -> list[Path]:
@@ -58,8 +61,12 @@ def table(name: str, folder: Path = RESULTS) -> str:
     found = result(name, folder)
     if found is None:
         return not_measured([name])
+    drawn = markdown(BY_NAME[name].columns, found["rows"])
+    if len(found["rows"]) > LONG:
+        drawn = f"<details><summary>{len(found['rows'])} rows</summary>\n\n{drawn}\n\n</details>"
+    checked = markdown(CHECKS, found["checks"]) if len(found["rows"]) > LONG else ""
     said = "".join(f"- {line}\n" for line in found.get("summary", ()))
-    return "\n\n".join(filter(None, [markdown(BY_NAME[name].columns, found["rows"]), said.rstrip(), footnote(found)]))
+    return "\n\n".join(filter(None, [checked, drawn, said.rstrip(), footnote(found)]))
 
 
 def summary(folder: Path = RESULTS) -> str:

@@ -75,6 +75,16 @@ def ratio_interval(times: np.ndarray, first: np.ndarray, batches: Sequence[int])
     return Interval(*(round(float(each), DIGITS) for each in np.exp([mean, mean - wide, mean + wide])))
 
 
+def pooled(first: Interval, second: Interval) -> Interval:
+    """The mean of two independent estimates of one thing.
+
+    >>> pooled(Interval(1.0, 0.7, 1.3), Interval(2.0, 1.6, 2.4))
+    Interval(median=1.5, low=1.25, high=1.75)
+    """
+    mean, wide = (first.median + second.median) / 2, math.hypot(first.half_width, second.half_width) / 2
+    return Interval(mean, mean - wide, mean + wide)
+
+
 def times_interval(times: np.ndarray, batches: Sequence[int]) -> Interval:
     """The median of times, `(rounds,)`, and its interval: by bootstrap, or by the medians of several batches."""
     if len(batches) == 1:

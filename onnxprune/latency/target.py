@@ -20,16 +20,20 @@ from onnxprune.latency.estimate import Estimate
 from onnxprune.latency.knapsack import Item, bargain, pack
 from onnxprune.latency.prediction import Latency
 from onnxprune.latency.staircase import levels
-from onnxprune.latency.statistic import Interval
+from onnxprune.latency.statistic import Interval, pooled
 from onnxprune.mask import Mask, make_mask
 from onnxprune.ranking import Budget, check_shares
 from onnxprune.resources import Resource
 
-LEAST, NEAR, AIM, LOWEST = 0.93, 0.955, 0.975, 0.5
+LEAST, NEAR, AIM, LOWEST = 0.93, 0.955, 0.97, 0.5
 """What is to be used of the time that is allowed, what is near enough to stop, as another measurement of the same will
 differ, and what is aimed at, at first and at the lowest; by the target."""
 TRIES, ANCHORS = 8, 3
 """How many structures are measured at most, and how often a choice is made anew from the structure that it gave."""
+NUDGES, NUDGE = 6, 0.01
+"""How many aims are tried, and by how much they differ, until a choice is a new one."""
+PROMISING = 0.05
+"""A structure that is so near the aim is measured a second time."""
 
 Told = Callable[[str, float], None]
 """Is told what is done, and which share of it."""
@@ -149,26 +153,36 @@ class _Hunt:
 
     def tries(self, share: float) -> Iterator[_Trial]:
         """Structures as they are measured, each corrected by those before, the last of them good or none better."""
-        aim, factor, seen = AIM * share, 1.0, list[Widths]()
+        aim, factor, nudge, seen = AIM * share, 1.0, 0.0, list[Widths]()
         for number in range(TRIES):
             self._told("measuring structures", number / TRIES)
-            widths = self._choice(aim, factor)
-            if widths in seen:
+            if (
+                widths := self._unseen(seen, [min(aim * (1 + nudge * k), share) for k in range(NUDGES)], factor)
+            ) is None:
                 return
             seen.append(widths)
-            yield (trial := self._measure(widths, factor))
+            yield (trial := self._measure(widths, factor, share))
             if NEAR * share <= trial.ratio.median and trial.ratio.high <= share:
                 return
             factor = trial.ratio.median / trial.predicted
             unknown = max(0.0, min(trial.ratio.high - share, trial.ratio.half_width))
             aim = max(aim - unknown, LOWEST * share)  # what is not known is not promised
+            nudge = -NUDGE if trial.ratio.high > share else NUDGE
 
-    def _measure(self, widths: Widths, factor: float) -> _Trial:
+    def _measure(self, widths: Widths, factor: float, share: float) -> _Trial:
+        """A structure's time, measured twice where it may be the last one."""
         units = self._candidates.kept(widths)
         ratio = self._latency.ratio(units)
+        if abs(ratio.median / share - AIM) < PROMISING:
+            ratio = pooled(ratio, self._latency.ratio(units, seed=1))
         worth = sum(float(item.worth[np.searchsorted(item.widths, widths[item.name])]) for item in self._items)
         predicted = self._latency.share(units)
         return _Trial(widths, ratio, predicted, factor * predicted, worth)
+
+    def _unseen(self, seen: Sequence[Widths], aims: Sequence[float], factor: float) -> Widths | None:
+        """The choice for the first of some aims that gives one which was not measured yet."""
+        choices = (self._choice(aim, factor) for aim in aims)
+        return next((widths for widths in choices if widths not in seen), None)
 
     def _choice(self, aim: float, factor: float) -> Widths:
         """The widths of the most worth within the aim, or the fastest; estimated from ever nearer structures."""

@@ -59,10 +59,14 @@ def test_a_target_is_measured_anew_and_against_work_alone(tmp_path, monkeypatch)
 
 
 def test_targets_are_judged():
-    good = {"asked": 0.6, "measured": 0.59, "predicted": 0.58, "by_macs": 1.3}
+    good = {"asked": 0.6, "measured": 0.59, "predicted": 0.5, "expected": 0.58, "by_macs": 1.3}
     assert verdicts(latency_targets, [good, {"refused": "out of reach"}]) == [True] * 4
-    bad = {"asked": 0.6, "measured": 1.01, "predicted": 0.5, "by_macs": 1.0}
+    bad = {"asked": 0.6, "measured": 1.01, "predicted": 1.0, "expected": 0.5, "by_macs": 1.0}
     assert verdicts(latency_targets, [bad]) == [False] * 4
+    figures = [
+        check.figure for check in latency_targets.checks(Record(latency_targets.BENCHMARK, {}, rows={"a": good}))
+    ]
+    assert figures[-1].endswith("(uncorrected sums: 0 %)")
 
 
 def test_a_pruned_graph_beside_a_narrow_export():

@@ -31,7 +31,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, block: int = BLOCK, unit: float = U
                 spent += unit * odd * padded(out) * padded(read) * float(np.prod(kernel))
         return spent
 
-    def ratio(self: Latency, units: Units, *about: Any) -> Interval:
+    def ratio(self: Latency, units: Units, *about: Any, **how: Any) -> Interval:
         whole, own = (1e-4 + 0.9 * seconds(model) ** 1.02 for model in (self.pruned({}), self.pruned(units)))
         return Interval(own / whole, own / whole - 0.002, own / whole + 0.002)
 

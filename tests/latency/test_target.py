@@ -31,7 +31,9 @@ def test_the_promise_holds_and_the_time_is_used(analysis, runtime, share):
     kept = choose_within(latency, share, candidates(analysis))
     assert LEAST * share <= kept.ratio.high <= share
     assert kept.mask.provenance["target"] == {"latency": share}
-    assert latency.ratio({g.name: m.kept for g, m in zip(analysis.groups, kept.mask.groups, strict=True)}) == kept.ratio
+    once = latency.ratio({g.name: m.kept for g, m in zip(analysis.groups, kept.mask.groups, strict=True)})
+    assert kept.ratio.median == pytest.approx(once.median)
+    assert kept.ratio.half_width < once.half_width, "what may be the last is measured twice"
 
 
 def test_widths_are_whole_steps_or_whole(analysis, runtime):
