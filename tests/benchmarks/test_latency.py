@@ -70,8 +70,24 @@ def test_targets_are_judged():
 
 
 def test_a_pruned_graph_beside_a_narrow_export():
-    row = latency_native.measure("resnet11", 0.2)
+    row = latency_native.measure("resnet11", 0.2, 2)
     assert 0.5 < row["ratio"] < 2 and row["low"] <= row["ratio"] <= row["high"] and row["native"] > 0
+    assert row["left_behind"] == 0 and row["nodes"] > row["optimised"] > 5
+    assert verdicts(latency_native, [row | {"ratio": 0.995}] * 13) == [True, True]
+    assert verdicts(latency_native, [row | {"ratio": 1.02, "left_behind": 1}] * 13) == [False, False]
+
+
+def test_what_is_left_behind_is_counted():
+    """A node more."""
+    model = onnxprune.Model(onnx.load(ZOO))
+    whole, larger = model.proto.graph, onnx.ModelProto()
+    larger.CopyFrom(model.proto)
+    node = onnx.helper.make_node("Relu", [whole.output[0].name], ["more"])
+    larger.graph.node.append(node)
+    larger.graph.output[0].name = "more"
+    assert latency_native.structure(model, model)["left_behind"] == 0
+    found = latency_native.structure(model, onnxprune.Model(larger))
+    assert found["left_behind"] >= 1 and found["nodes"] == len(whole.node) + 1
 
 
 def test_time_by_nodes():
