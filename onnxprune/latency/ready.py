@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -83,17 +84,21 @@ def make_ready(models: Sequence[Model], feeds: Feeds, plan: Plan) -> Ready:
     took = time.perf_counter() - start
     # Outputs may lie in memory that is the runtime's own, and keep all of it.
     seen = tuple(Seen(each.facts, [*map(np.array, each.outputs())], each.apart()) for each in prepared.values())
-    return Ready(seen, renewed(makers, prepared, plan.seed), took)
+    return Ready(seen, renewed(makers, prepared), took)
 
 
-def renewed(makers: Sequence[Callable[[], Prepared]], held: dict[int, Prepared], seed: int) -> Iterator[Runs]:
-    """Runs of models that are prepared, then of others, made in random orders once those before are gone."""
-    chance = np.random.default_rng(seed)
-    while True:
-        yield [held[number].run for number in range(len(makers))]
+def renewed(makers: Sequence[Callable[[], Prepared]], held: dict[int, Prepared]) -> Iterator[Runs]:
+    """Runs of models that are prepared, then of others, made anew once those before are gone.
+
+    Who comes first finds the best memory, so all do so in turns, and all follow all others.
+    """
+    count = len(makers)
+    for number in itertools.count(1):
+        yield [held[k].run for k in range(count)]
         held.clear()
         gc.collect()
-        held.update((number, makers[number]()) for number in chance.permutation(len(makers)).tolist())
+        order = np.roll(np.arange(count), -number)[:: -1 if number // count % 2 else 1]
+        held.update((k, makers[k]()) for k in order.tolist())
 
 
 @contextmanager

@@ -298,7 +298,20 @@ class Runner:
 
 def instances(made: Made):
     makers = [partial(made, 0.001), partial(made, 0.002)]
-    return renewed(makers, {number: make() for number, make in enumerate(makers)}, 0)
+    return renewed(makers, {number: make() for number, make in enumerate(makers)})
+
+
+def test_all_are_made_first_in_turns():
+    order = list[str]()
+
+    def maker(name):
+        return lambda: (order.append(name), Runner(Made(), 0.0))[1]
+
+    makers = [maker(name) for name in "abc"]
+    turns = renewed(makers, {number: make() for number, make in enumerate(makers)})
+    for _ in range(6):
+        next(turns)
+    assert ["".join(order[k : k + 3]) for k in range(0, 18, 3)] == ["abc", "bca", "cab", "cba", "acb", "bac"]
 
 
 def test_models_are_made_anew_when_those_before_are_gone():
