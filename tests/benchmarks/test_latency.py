@@ -14,6 +14,7 @@ from benchmarks.hollow import LARGE, hollowed, refilled
 from benchmarks.latency_targets import Where
 from benchmarks.record import Record
 from benchmarks.slices import Clock, OutOfTime
+from onnxprune.errors import UsageError
 from onnxprune.latency import Setting
 from tests.latency.pretended import pretend
 
@@ -60,13 +61,24 @@ def test_a_target_is_measured_anew_and_against_work_alone(tmp_path, monkeypatch)
 
 def test_targets_are_judged():
     good = {"asked": 0.6, "measured": 0.59, "predicted": 0.5, "expected": 0.58, "by_macs": 1.3}
-    assert verdicts(latency_targets, [good, {"refused": "out of reach"}]) == [True] * 4
+    whole = [good] * 199 + [{"refused": "out of reach"}]
+    assert verdicts(latency_targets, whole) == [True] * 5
+    assert verdicts(latency_targets, whole[1:]) == verdicts(latency_targets, [*whole[1:], {"failure": "no"}])
+    assert verdicts(latency_targets, whole[1:]) == [False] + [True] * 4
     bad = {"asked": 0.6, "measured": 1.01, "predicted": 1.0, "expected": 0.5, "by_macs": 1.0}
-    assert verdicts(latency_targets, [bad]) == [False] * 4
+    assert verdicts(latency_targets, [bad]) == [False] * 5
     figures = [
         check.figure for check in latency_targets.checks(Record(latency_targets.BENCHMARK, {}, rows={"a": good}))
     ]
     assert figures[-1].endswith("(uncorrected sums: 0 %)")
+
+
+def test_what_is_wrong_otherwise_is_not_out_of_reach(tmp_path, monkeypatch):
+    pretend(monkeypatch)
+    where = Where(table=tmp_path / "table.json")
+    where.table.write_text("{}")
+    with pytest.raises(UsageError, match=r"table\.json"):
+        latency_targets.measure(ZOO, 0.6, 0.1, where)
 
 
 def test_a_pruned_graph_beside_a_narrow_export():
