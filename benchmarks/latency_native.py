@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import onnx
 from onnx import GraphProto
-from scipy import stats
 
 import onnxprune
 from benchmarks.common import all_of, arguments, record
@@ -30,6 +29,7 @@ from onnxprune.execution import random_inputs
 from onnxprune.graph import Model
 from onnxprune.latency import Plan, Setting, compare
 from onnxprune.latency.runtimes import runtime
+from onnxprune.search.comparison import interval
 from onnxprune.torch.binding import bind
 from onnxprune.torch.exporting import export
 from onnxprune.torch.filling import filled
@@ -95,15 +95,14 @@ def times(native: Model, pruned: Model, seconds: float, repeats: int) -> Row:
     """Means of several comparisons, with the interval of what differs between them (Student's t)."""
     plan = Plan(seconds=seconds, setting=Setting(threads=1))
     found = [compare([native, pruned], replace(plan, seed=seed)) for seed in range(repeats)]
-    ratios = np.array([each.models[1].ratio.median for each in found])
-    wide = stats.t.ppf(0.975, repeats - 1) * ratios.std(ddof=1) / np.sqrt(repeats) if repeats > 1 else np.inf
+    mean, wide = interval([each.models[1].ratio.median for each in found]) or (np.nan, None)
+    wide = np.inf if wide is None else wide
     told = {
         "rounds": sum(each.rounds for each in found),
         "native": 1e3 * float(np.median([each.models[0].seconds.median for each in found])),
         "floor": float(np.mean([each.floor.median for each in found])),
     }
-    mean = float(ratios.mean())
-    return told | {"ratio": mean, "low": mean - float(wide), "high": mean + float(wide)}
+    return told | {"ratio": mean, "low": mean - wide, "high": mean + wide}
 
 
 def checks(results: Record) -> list[Check]:

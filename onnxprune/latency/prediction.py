@@ -98,11 +98,11 @@ class Latency:
     @cached_property
     def _places(self) -> np.ndarray:
         """What the segments of the whole network take where they stand: float `(segments,)`."""
-        known, alone = self._table.places, self._alone({}, range(len(self.segments)))
+        known, alone = self._table.places, np.nan_to_num(self._before)
         if self.engine != PROFILED:
-            return np.nan_to_num(alone)
+            return alone
         if self._model not in known:
-            known[self._model] = self._in_place(np.nan_to_num(alone)).tolist()
+            known[self._model] = self._in_place(alone).tolist()
         return np.array(known[self._model])
 
     def _in_place(self, alone: np.ndarray) -> np.ndarray:
@@ -139,9 +139,14 @@ class Latency:
     def seconds(self, units: Units, segments: Iterable[int] | None = None) -> np.ndarray:
         """Seconds of some segments, or of all, by number: float `(segments,)`. What is not known yet is measured."""
         numbers = list(range(len(self.segments)) if segments is None else segments)
-        now, before = self._alone(units, numbers), self._alone({}, numbers)
+        before, now = self._before[numbers], self._alone(units, numbers)
         known = np.isfinite(now) & (before > 0)
         return self._places[numbers] * np.divide(now, before, where=known, out=np.ones(len(numbers)))
+
+    @cached_property
+    def _before(self) -> np.ndarray:
+        """What all segments of the whole network take by themselves (see `_alone`)."""
+        return self._alone({}, range(len(self.segments)))
 
     def _alone(self, units: Units, numbers: Sequence[int]) -> np.ndarray:
         """What segments take by themselves, measured if it is not known: float `(segments,)`, not a number for those
@@ -151,12 +156,9 @@ class Latency:
         keys = {number: self._key(number, kept) for number in numbers}
         missing = {key: number for number, key in keys.items() if key not in self._table.seconds}
         if missing:
-            if kept != self._full:
-                self._alone({}, list(missing.values()))
-            pruned = self.pruned(units)
+            pruned = self._unpruned if kept == self._full else self.pruned(units)
             for key, number in missing.items():
-                if key not in self._table.seconds:  # a segment may be as wide as in the whole network
-                    self._table.add({key: self._time(pruned, number, kept)})
+                self._table.add({key: self._time(pruned, number, kept)})
         found = (self._table.seconds[key] for key in keys.values())
         return np.array([np.nan if seconds is None else seconds for seconds in found])
 

@@ -13,14 +13,13 @@ as noise (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time").
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from onnxprune.collector import no_collection
 from onnxprune.errors import UsageError
 from onnxprune.latency.runtimes import Setting
 from onnxprune.latency.statistic import BATCHES, FEWEST, Interval, ratio_interval
@@ -114,7 +113,7 @@ def measure(instances: Iterator[Runs], plan: Plan, progress: Progress, count: in
     stop, orders = Stop(plan, count), _Orders(plan.seed)
     for number in range(count):
         runs = next(instances)
-        with _no_collection():
+        with no_collection():
             warm_up += _warm_up(runs, plan, AGAIN if number else MOST_WARM_UP)
             before = len(rounds)
             for share in stop.shares(rounds):
@@ -126,18 +125,6 @@ def measure(instances: Iterator[Runs], plan: Plan, progress: Progress, count: in
             break
     progress(1.0)
     return Measured(np.array(rounds), tuple(batches), warm_up, stop.why)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Python collects no garbage meanwhile."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
 
 
 def _warm_up(runs: Runs, plan: Plan, most: int) -> int:
