@@ -28,7 +28,7 @@ from onnxprune.latency.paired import compare
 from onnxprune.latency.parts import PROFILED, part_seconds
 from onnxprune.latency.runtimes import Setting
 from onnxprune.latency.segments import Cutter, Segment, find_segments
-from onnxprune.latency.statistic import Interval
+from onnxprune.latency.statistic import Interval, pooled
 from onnxprune.latency.table import Key, Table
 from onnxprune.latency.turns import Plan
 from onnxprune.mask import make_mask
@@ -38,6 +38,8 @@ Units = Mapping[str, np.ndarray]
 DEFAULT = Setting()
 CALIBRATION, SURE = 3.0, 0.004
 """Seconds for which whole models are timed, or until their ratio is known to within this."""
+WELL, MOST = 0.0075, 4
+"""A ratio is known well enough if it is to within this share of it; and how often it is measured at most."""
 WIDTHS = (0.75, 0.5, 0.25)
 """Shares of all groups at which they are."""
 LEAST_BESIDE, MOST_BESIDE = -0.2, 100.0
@@ -127,6 +129,24 @@ class Latency:
         """The same with its interval; `seconds` at most, and `seed` of the order and the input."""
         plan = self._plan(seconds, tolerance=SURE, seed=seed)
         return compare([self.analysis, self.pruned(units)], plan).models[1].ratio
+
+    def again(self, units: Units, first: Interval) -> Interval:
+        """A structure's ratio, measured once more, and more often, until it is known well enough, as one."""
+        found = [first]
+        for seed in range(1, MOST):
+            found.append(self.ratio(units, seed=seed))
+            if (ratio := pooled(found)).half_width <= WELL * ratio.median:
+                break
+        return ratio
+
+    def correction(self, units: Units) -> float:
+        """What predictions are off by, as this structure tells: measured by predicted; kept in the table."""
+        known, kept = self._table.corrections, repr([*self.counts(units).values()])
+        key = f"{self._model} {hashlib.sha256(kept.encode()).hexdigest()[:16]}"
+        if key not in known:
+            known[key] = self.measured(units) / self.share(units)
+            self._table.flush()
+        return known[key]
 
     def _plan(self, seconds: float, **how: Any) -> Plan:
         return Plan(seconds, runtime=self.engine, setting=self.setting, sizes=self.analysis.sizes, **how)

@@ -24,6 +24,10 @@ BLOCK = 1 << 20  # samples
 STUDENT = {5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 """Quantiles of 0.975 of Student's t, by the number of values whose mean it is of. With fewer than these, intervals are
 so wide that they say nothing."""
+NORMAL = 1.96
+"""The quantile of 0.975 of the normal distribution."""
+TINY = 1e-9
+"""Half of the widest interval that counts as none."""
 FEWEST, BATCHES = min(STUDENT), max(STUDENT)
 
 
@@ -75,14 +79,23 @@ def ratio_interval(times: np.ndarray, first: np.ndarray, batches: Sequence[int])
     return Interval(*(round(float(each), DIGITS) for each in np.exp([mean, mean - wide, mean + wide])))
 
 
-def pooled(first: Interval, second: Interval) -> Interval:
-    """The mean of two independent estimates of one thing.
+def pooled(estimates: Sequence[Interval]) -> Interval:
+    """The mean of independent estimates of one thing.
 
-    >>> pooled(Interval(1.0, 0.7, 1.3), Interval(2.0, 1.6, 2.4))
-    Interval(median=1.5, low=1.25, high=1.75)
+    Where they differ by more than their intervals let one expect, the interval grows by as much (Birge 1932, "The
+    calculation of errors by the method of least squares").
+
+    >>> pooled([Interval(1.0, 0.7, 1.3), Interval(1.1, 0.7, 1.5)])
+    Interval(median=1.05, low=0.8, high=1.3)
+    >>> pooled([Interval(1.0, 0.9, 1.1), Interval(2.0, 1.9, 2.1)]).half_width > 0.9
+    True
     """
-    mean, wide = (first.median + second.median) / 2, math.hypot(first.half_width, second.half_width) / 2
-    return Interval(mean, mean - wide, mean + wide)
+    count, middles = len(estimates), np.array([each.median for each in estimates])
+    widths = np.array([max(each.half_width, TINY) for each in estimates])
+    mean = float(middles.mean())
+    apart = math.sqrt(float(np.sum((NORMAL * (middles - mean) / widths) ** 2)) / max(count - 1, 1))
+    wide = float(np.linalg.norm(widths)) / count * max(1.0, apart)
+    return Interval(*(round(each, DIGITS) for each in (mean, mean - wide, mean + wide)))
 
 
 def times_interval(times: np.ndarray, batches: Sequence[int]) -> Interval:

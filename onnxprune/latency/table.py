@@ -45,6 +45,8 @@ class Table:
         """By model: what a run takes beside its segments."""
         self.places: dict[str, list[float]] = {}
         """By model: seconds of its segments where they stand."""
+        self.corrections: dict[str, float] = {}
+        """By model and structure: its measured time by the predicted one."""
         self._written = time.monotonic()
         if path is not None and path.exists():
             self._read(path)
@@ -60,7 +62,7 @@ class Table:
         if self.path is None:
             return
         rows = [[kind, list(sizes), seconds] for (kind, sizes), seconds in self.seconds.items()]
-        whole = {"beside": self.beside, "places": self.places, "rows": rows}
+        whole = {"beside": self.beside, "places": self.places, "corrections": self.corrections, "rows": rows}
         write_whole(self.path, json.dumps(self.head | whole).encode())
         self._written = time.monotonic()
 
@@ -71,6 +73,7 @@ class Table:
             rows = {} if others else {(str(k), tuple(map(int, s))): _seconds(t) for k, s, t in content["rows"]}
             beside = {} if others else {str(model): float(found) for model, found in content["beside"].items()}
             places = {} if others else {str(model): [*map(float, own)] for model, own in content["places"].items()}
+            corrections = {str(of): float(found) for of, found in content.get("corrections", {}).items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UsageError(f"{path}: no table of latencies ({error})", "take another file, or remove it") from error
         for name in others:
@@ -78,7 +81,7 @@ class Table:
                 f"{path}: measured with {name} {content.get(name)!r}, expected {self.head[name]!r}",
                 "times hold for one device, runtime and setting: take another file, or remove it",
             )
-        self.seconds, self.beside, self.places = rows, beside, places
+        self.seconds, self.beside, self.places, self.corrections = rows, beside, places, corrections
 
 
 def shared_file(engine: str, setting: Setting) -> Path | None:

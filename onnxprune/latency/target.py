@@ -20,7 +20,7 @@ from onnxprune.latency.estimate import Estimate
 from onnxprune.latency.knapsack import Item, bargain, pack
 from onnxprune.latency.prediction import Latency
 from onnxprune.latency.staircase import levels
-from onnxprune.latency.statistic import Interval, pooled
+from onnxprune.latency.statistic import Interval
 from onnxprune.mask import Mask, make_mask
 from onnxprune.ranking import Budget, check_shares
 from onnxprune.resources import Resource
@@ -33,7 +33,7 @@ TRIES, ANCHORS = 8, 3
 NUDGES, NUDGE = 6, 0.01
 """How many aims are tried, and by how much they differ, until a choice is a new one."""
 PROMISING = 0.05
-"""A structure that is so near the aim is measured a second time."""
+"""A structure that is so near the aim is measured again."""
 
 Told = Callable[[str, float], None]
 """Is told what is done, and which share of it."""
@@ -170,11 +170,11 @@ class _Hunt:
             nudge = -NUDGE if trial.ratio.high > share else NUDGE
 
     def _measure(self, widths: Widths, factor: float, share: float) -> _Trial:
-        """A structure's time, measured twice where it may be the last one."""
+        """A structure's time, measured more than once where it may be the last one."""
         units = self._candidates.kept(widths)
         ratio = self._latency.ratio(units)
         if abs(ratio.median / share - AIM) < PROMISING:
-            ratio = pooled(ratio, self._latency.ratio(units, seed=1))
+            ratio = self._latency.again(units, ratio)
         worth = sum(float(item.worth[np.searchsorted(item.widths, widths[item.name])]) for item in self._items)
         predicted = self._latency.share(units)
         return _Trial(widths, ratio, predicted, factor * predicted, worth)
