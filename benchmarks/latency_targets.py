@@ -3,8 +3,8 @@
     python -m benchmarks.latency_targets --zoo DIR [--models NAME ...] [--seconds 10]
 
 Every structure is chosen for its target (`choose_within`) and timed anew, in turns with the whole network, then with
-another structure of as many multiply-accumulates, chosen by them alone, for half as long. What is measured of layers is kept in
-`build/latency.json`. Should run on a machine that does nothing else.
+another structure of as many multiply-accumulates, chosen by them alone, for half as long. What is measured of layers is
+kept in `build/latency.json`. Should run on a machine that does nothing else.
 """
 
 import argparse

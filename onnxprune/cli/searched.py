@@ -12,7 +12,7 @@ from typing import Any, Self
 from onnxprune import api
 from onnxprune.cli.judging import FileNetwork, TaskNetwork
 from onnxprune.cli.output import Output
-from onnxprune.cli.work import prune
+from onnxprune.cli.work import latency_words, prune
 from onnxprune.errors import OutputError
 from onnxprune.mask import Mask
 from onnxprune.report import Table, pictures
@@ -22,6 +22,7 @@ from onnxprune.search.calibration import has_statistics
 from onnxprune.search.campaign import BEES, Found, Plan, Show, proposers, told, winner
 from onnxprune.search.evaluation import Evaluation, Executor, Job
 from onnxprune.search.frontier import Point, frontier
+from onnxprune.search.promise import SMALLER, Promise, keep
 from onnxprune.search.run import best, best_so_far
 from onnxprune.search.structures import Structures
 from onnxprune.verify import Certificate
@@ -53,17 +54,17 @@ class Files:
         place.prepare()
         return place
 
-    def write(self, structures: Structures, found: Found, first: Evaluation, mask: Mask) -> dict[str, Any]:
-        """What was found, the winner and its mask among it, and pictures."""
-        content = told(found, structures)
-        if structures.time is not None:
-            units = structures.units(first.structure, first.seed)
-            content["measured_latency"] = structures.time.clock.measured(units)
-            content["latency_unmeasured"] = sorted(structures.time.clock.unmeasured)
+    def write(self, structures: Structures, found: Found, first: Evaluation, promise: Promise | None) -> dict[str, Any]:
+        """What was found, the first of all, and what was promised of its time among it, and pictures."""
+        content = told(found, structures, first)
+        if promise is not None and structures.time is not None:
+            content["latency"] = {**promise.to_json(), "unmeasured": sorted(structures.time.clock.unmeasured)}
         write_text(self.folder / SEARCH, document(content))
         series = {name: [best_so_far(evaluations) for evaluations in seeds] for name, seeds in found.items()}
         pictures.courses(series, self.folder / COURSES)
-        pictures.mask_widths(structures.analysis, mask, self.folder / WIDTHS)
+        pictures.mask_widths(
+            structures.analysis, structures.mask(first.structure, {}, first.seed), self.folder / WIDTHS
+        )
         return content
 
 
@@ -128,15 +129,18 @@ def comparison(result: Mapping[str, Any]) -> Table:
 
 def latency_told(result: Mapping[str, Any]) -> list[str]:
     """How the limit of the time was kept, if there is one, in words."""
-    if "measured_latency" not in result:
+    if "latency" not in result:
         return []
-    asked, predicted = (result["winner"][name]["latency"] for name in ("limits", "shares"))
-    found = result["measured_latency"]
-    words = f"latency: at most {asked:.3f} of the whole asked for, {predicted:.3f} predicted, {found:.3f} measured"
-    lines = [words + (": MISSED" if found > asked else "")]
-    if left := result["latency_unmeasured"]:
+    (words,) = latency_words(result)
+    lines = [words if is_kept(result) else f"{words}: MISSED"]
+    if left := result["latency"]["unmeasured"]:
         lines.append(f"{len(left)} parts of the network were not measured, such as {left[0]!r}: they do not run alone")
     return lines
+
+
+def is_kept(result: Mapping[str, Any]) -> bool:
+    """Whether the limit of the time was kept, if there is one."""
+    return "latency" not in result or bool(result["latency"]["kept"])
 
 
 def write_frontier(judged: Sequence[Point], of: str, folder: Path) -> Table:
@@ -153,19 +157,25 @@ def write_frontier(judged: Sequence[Point], of: str, folder: Path) -> Table:
     return table("Structures that nothing beats in both", columns, rows)
 
 
-def finish(network: FileNetwork | TaskNetwork, structures: Structures, found: Found, files: Files) -> dict[str, Any]:
+def finish(
+    network: FileNetwork | TaskNetwork, structures: Structures, found: Found, executor: Executor, files: Files
+) -> dict[str, Any]:
     """Write the winner: proven, and with its weights as they were judged.
 
     Raises:
         VerificationError: the pruned model is not the masked original.
         OutputError: a file cannot be written.
     """
-    first = winner(found)
-    how = {"method": ", ".join(proposers(found)), "evaluation": first.number, "validation": first.score}
+    promise = keep(structures, structures.time, found, executor) if structures.time else None
+    first = promise.evaluation if promise else winner(found)
+    method = ", ".join(proposers(found, first)) or SMALLER
+    how: dict[str, Any] = {"method": method, "evaluation": first.number, "validation": first.score}
+    if promise:
+        how["latency"] = {"measured": asdict(promise.ratio), "predicted": promise.predicted}
     mask = structures.mask(first.structure, how, first.seed)
     write = _write_file if isinstance(network, FileNetwork) else _write_task
     certificate = write(network, mask, first.seed, files.folder)  # type: ignore[arg-type]  # each has its network
-    return files.write(structures, found, first, mask) | {"certificate": certificate.to_json()}
+    return files.write(structures, found, first, promise) | {"certificate": certificate.to_json()}
 
 
 def _write_file(network: FileNetwork, mask: Mask, seed: int, folder: Path) -> Certificate:

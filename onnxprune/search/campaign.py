@@ -147,15 +147,14 @@ def _telling(show: Show, name: str, seed: int) -> Callable[[Sequence[Evaluation]
     return lambda evaluations: show(name, seed, evaluations)
 
 
-def told(found: Found, structures: Structures) -> dict[str, Any]:
-    """The campaign in JSON: the winner's widths, and who proposed it; all comparisons; what failed."""
-    first = winner(found)
+def told(found: Found, structures: Structures, first: Evaluation) -> dict[str, Any]:
+    """The campaign in JSON: the widths of the first of all, and who proposed it; all comparisons; what failed."""
     return json.loads(
         json.dumps(
             {
                 "winner": {
                     "structure": structures.named(first.structure),
-                    "proposed_by": proposers(found),
+                    "proposed_by": proposers(found, first),
                     **first.figures,
                     "limits": structures.limits,
                     "shares": structures.shares(first.structure),

@@ -21,9 +21,8 @@ def winner(found: Found, name: str | None = None) -> Evaluation:
     return best([best(evaluations) for evaluations in searches if evaluations])
 
 
-def proposers(found: Found) -> list[str]:
-    """All samplers that proposed the winner's structure, or have one as good."""
-    first = winner(found)
+def proposers(found: Found, first: Evaluation) -> list[str]:
+    """All samplers that proposed the structure of an evaluation, or have one as good."""
     return [
         name
         for name, seeds in found.items()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import numpy as np
 
 from onnxprune.analysis import Analysis
+from onnxprune.latency.statistic import Interval
+from onnxprune.latency.target import AIM
 from onnxprune.mask import Mask, make_mask
 from onnxprune.ranking import Budget, best_of_each, check_shares, out_of_reach
 from onnxprune.resources import Resource
@@ -37,19 +40,42 @@ class Clock(Protocol):
     def share(self, units: Mapping[str, np.ndarray]) -> float:
         """The time with these units of groups, by the whole network's, predicted."""
 
-    def measured(self, units: Mapping[str, np.ndarray]) -> float:
-        """The same, measured on the pruned model."""
+    def ratio(self, units: Mapping[str, np.ndarray]) -> Interval:
+        """The same, measured on the pruned model, and how far that can be trusted."""
+
+    def again(self, units: Mapping[str, np.ndarray], first: Interval) -> Interval:
+        """The same, measured until it is known well enough."""
+
+    def correction(self, units: Mapping[str, np.ndarray]) -> float:
+        """What is measured by what is predicted; once it is known the same every time."""
 
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """A share of the whole network's time that is not to be exceeded, and who tells the time."""
+    """A share of the whole network's time that is not to be exceeded, and who tells the time.
+
+    Attributes:
+        share: of the whole network's time.
+        clock: predicts and measures.
+        aim: the share of that share which predictions may take.
+        factor: what predictions are multiplied by.
+    """
 
     share: float
     clock: Clock
+    aim: float = 1.0
+    factor: float = 1.0
 
     def __post_init__(self) -> None:
         check_shares({"latency": self.share})
+
+    def predicted(self, units: Mapping[str, np.ndarray]) -> float:
+        """The time with these units of groups, by the whole network's."""
+        return self.factor * self.clock.share(units)
+
+    def holds(self, units: Mapping[str, np.ndarray]) -> bool:
+        """Whether that is as little as is aimed at."""
+        return self.predicted(units) <= self.aim * self.share
 
 
 class Structures:
@@ -60,7 +86,7 @@ class Structures:
         groups: those whose widths are searched, in the grid's order.
         grid: their widths.
         target: shares of the whole that are not to be exceeded; none for no limit.
-        time: a limit of the time, or None.
+        time: a limit of the time, or None; corrected by one structure, so that the others are near it when measured.
         score: by which the units of a group are kept, one of `SCORES`.
     """
 
@@ -90,6 +116,14 @@ class Structures:
         scores = SCORES[score](analysis, seed)
         self._scores = scores
         self._budget = Budget(analysis, self.groups, scores, target)
+        self._check_reach()
+        if time is not None:
+            factor = time.clock.correction(self.units(self.repair(tuple(level - 1 for level in self.grid.levels))))
+            self.time = replace(time, factor=factor)
+            self._check_reach()
+            self.time = replace(self.time, aim=AIM)
+
+    def _check_reach(self) -> None:
         if not self.fits(least := (0,) * len(self.groups)):
             raise out_of_reach(self.limits, self.shares(least), "with these widths", "raise the target")
 
@@ -102,7 +136,7 @@ class Structures:
     def shares(self, structure: Structure) -> dict[str, float]:
         """What a structure takes of all that is limited, by the whole network's."""
         found: dict[str, float] = {**self._budget.shares(self.named(structure))}  # type: ignore[dict-item]
-        return found if self.time is None else found | {"latency": self.time.clock.share(self.units(structure))}
+        return found if self.time is None else found | {"latency": self.time.predicted(self.units(structure))}
 
     def named(self, structure: Structure) -> dict[str, int]:
         """Kept units by group."""
@@ -112,7 +146,13 @@ class Structures:
         """Whether a structure meets the target."""
         if not self._budget.holds(self.named(structure)):
             return False
-        return self.time is None or self.time.clock.share(self.units(structure)) <= self.time.share
+        return self.time is None or self.time.holds(self.units(structure))
+
+    def tightened(self, aim: float) -> Self:
+        """The same, whose predicted times may take another share of the limit."""
+        other = copy(self)
+        other.time = self.time and replace(self.time, aim=aim)
+        return other
 
     def repair(self, structure: Structure) -> Structure:
         """The structure of the same proportions that just meets the target; the same one if there is none."""

@@ -16,6 +16,7 @@ from onnxprune.cli import application
 from onnxprune.cli.judging import FileMaker, FileNetwork, Scope, TaskMaker, TaskNetwork
 from onnxprune.cli.searched import Counted
 from onnxprune.environment import own_version
+from onnxprune.latency.statistic import Interval
 from onnxprune.mask import read_mask
 from onnxprune.search.evaluation import Job
 from onnxprune.search.executors import InProcess
@@ -133,8 +134,11 @@ def test_latency_as_the_limit(dense, tmp_path, monkeypatch):
     few = ["--target", "latency=0.6", "--evaluations", "4", "--sources", "2", "--images", "60", "--no-controls"]
     options = ["--weights", dense / "best.pt", *few, "-o", tmp_path, "--threads", "1", "--json"]
     told = json.loads(cli("search", *options).output)
-    assert told["winner"]["shares"]["latency"] <= 0.6 and 0 < told["measured_latency"] < 1
-    assert read_mask(tmp_path / "mask.json").provenance["target"] == {"latency": 0.6}
+    promise, provenance = told["latency"], read_mask(tmp_path / "mask.json").provenance
+    assert promise["kept"] and promise["ratio"]["high"] <= promise["asked"] == 0.6
+    assert promise["predicted"] == told["winner"]["shares"]["latency"] <= 0.6
+    assert provenance["target"] == {"latency": 0.6} and provenance["latency"]["measured"] == promise["ratio"]
+    assert json.loads((tmp_path / "search.json").read_text())["latency"] == promise
     again = json.loads(cli("search", *options, "--resume").output)
     assert again["winner"] == told["winner"], "the table of times makes the resumed search the same"
 
@@ -161,15 +165,18 @@ def test_the_network_is_bound_once(dense, tmp_path, monkeypatch):
 
 def test_each_limit_tells_how_bees_compare_and_whether_it_was_missed(dense, tmp_path, monkeypatch):
     kept = {"share": lambda self, units: float(np.mean([stay.mean() for stay in units.values()]))}
-    for name, told in (kept | {"measured": lambda self, units: 0.99}).items():
+    slow = {"ratio": lambda self, units: Interval(0.99, 0.98, 1.0), "correction": lambda self, units: 1.0}
+    for name, told in (kept | slow).items():
         monkeypatch.setattr(f"onnxprune.latency.prediction.Latency.{name}", told)
     target = ["--target", "latency=0.6", "--threads", "1", "--frontier", "2"]
     few = ["--evaluations", "3", "--sources", "2", "--images", "60"]
-    shown = cli("search", "--weights", dense / "best.pt", *target, *few, "-o", tmp_path).output
+    result = cli("search", "--weights", dense / "best.pt", *target, *few, "-o", tmp_path)
+    shown = result.output
+    assert result.exit_code == 1
     for share in ("0.6", "0.8"):
         assert f"Best scores, 1 seed, latency={share}" in shown
-        assert f"latency: at most {share}00 of the whole asked for" in shown
-    assert shown.count("bees against it") == 2 and shown.count("MISSED") == 2
+        assert f"at most {share}00 asked for: MISSED" in shown
+    assert shown.count("bees against it") == 2 and shown.count("latency: 0.990 of") == 2
 
 
 def test_halving(dense, tmp_path):

@@ -82,7 +82,7 @@ def test_a_failing_control_is_told_and_the_others_go_on(structures):
     row = next(row for row in compared(found) if row.sampler == "uniform")
     assert row.scores == (None,) and row.mean is row.margin is row.lead is None
     assert row.text == "nothing was judged to the end; the first failure: ValueError: will not"
-    content = told(found, structures)
+    content = told(found, structures, winner(found))
     assert content["failures"]["uniform"] == {"count": [len(found["uniform"][0])], "first": "ValueError: will not"}
     json.dumps(content, allow_nan=False)
 
@@ -93,7 +93,7 @@ def test_failing_bees_do_not_stop_their_controls(structures):
     assert all(e.failure for e in found[BEES][0]) and not winner(found).failure
     texts = {row.sampler: row.text for row in compared(found)}
     assert texts[BEES].startswith("nothing was judged") and texts["random"] == "in no seed both were judged to the end"
-    assert BEES not in told(found, structures)["winner"]["proposed_by"]
+    assert BEES not in told(found, structures, winner(found))["winner"]["proposed_by"]
 
 
 @pytest.mark.parametrize(("evaluations", "failed"), [(30, 10), (2, 2 * 3 + 1)])

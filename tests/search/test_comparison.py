@@ -17,13 +17,13 @@ def failed(count):
 def test_the_best_of_all_is_the_result_and_bees_do_not_win():
     found = {"bees": [judged(0.5, 0.7)], "random": [judged(0.2, 0.9, first=50)]}
     assert winner(found) == found["random"][0][1] and winner(found, "bees").score == 0.7
-    assert proposers(found) == ["random"]
+    assert proposers(found, winner(found)) == ["random"]
     assert compared(found)[1].text == "bees do not win (-0.2000, one seed)"
 
 
 def test_ties_are_credited_to_all():
     found = {"bees": [judged(0.9)], "random": [judged(0.2, 0.9, first=7)], "uniform": [judged(0.4)]}
-    assert proposers(found) == ["bees", "random", "uniform"]  # equal, as good, and the same structure
+    assert proposers(found, winner(found)) == ["bees", "random", "uniform"]  # equal, as good, and the same structure
     assert [row.text for row in compared(found)] == ["", "a tie (+0.0000, one seed)", "bees lead (+0.5000, one seed)"]
 
 
