@@ -68,9 +68,17 @@ def check_runtime() -> RuntimeInfo:
 
 
 @cache
+def installed(name: str) -> str | None:
+    """The version of a distribution, None for one that is not there; read once, as that takes milliseconds."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def own_version() -> str:
-    """The version of onnxprune; read once, as that takes milliseconds."""
-    return metadata.version("onnxprune")
+    """The version of onnxprune."""
+    return installed("onnxprune") or "unknown"
 
 
 def describe() -> dict[str, str | int]:
@@ -80,25 +88,16 @@ def describe() -> dict[str, str | int]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_model(),
         "cores": _cores(),
-        "onnx": _installed("onnx") or "none",
-        "numpy": _installed("numpy") or "none",
+        "onnx": installed("onnx") or "none",
+        "numpy": installed("numpy") or "none",
         "onnxruntime": ", ".join(map(str, _runtimes())) or "none",
     }
 
 
 def _runtimes() -> Iterator[RuntimeInfo]:
     for name in WHEELS:
-        if version := _installed(name):
+        if version := installed(name):
             yield RuntimeInfo(name, version)
-
-
-@cache
-def _installed(name: str) -> str | None:
-    """The version of a distribution; read once, as that takes milliseconds."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _reinstall(found: list[RuntimeInfo]) -> str:

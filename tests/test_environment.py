@@ -23,10 +23,10 @@ def install(tmp_path, monkeypatch):
             info.mkdir()
             (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         monkeypatch.setattr(sys, "path", [str(tmp_path)])
-        environment._installed.cache_clear()
+        environment.installed.cache_clear()
 
     yield make
-    environment._installed.cache_clear()
+    environment.installed.cache_clear()
 
 
 @pytest.mark.parametrize("name", environment.WHEELS)

@@ -23,7 +23,7 @@ from onnxprune.latency.memory import peak_memory
 from onnxprune.latency.nvml import is_gpu, open_gpu
 from onnxprune.latency.ready import Seen, described, feeds_for, make_ready, pinned
 from onnxprune.latency.results import PERCENTILES, Comparison, Input, Timing
-from onnxprune.latency.runtimes import Facts, Runtime, runtime
+from onnxprune.latency.runtimes import Runtime, runtime
 from onnxprune.latency.runtimes.sessions import Provider
 from onnxprune.latency.statistic import covered, quantile_interval, spread, times_interval
 from onnxprune.latency.turns import (
@@ -79,30 +79,17 @@ def compare(
         found = measure(ready.instances, plan, progress or (lambda share: None), count)
     analyses = [each if isinstance(each, Analysis) else analyze(each, sizes=plan.sizes) for each in models]
     timings = tuple(
-        Timing(
-            name=name,
-            **_costs(analysis),
-            **_measured(found, k),
-            **_told(own.facts, engine),
-            difference=_difference(seen[0].outputs, own.outputs),
-            apart=own.apart,
-            memory=memory,
-        )
-        for k, (analysis, own, name, memory) in enumerate(zip(analyses, seen, names_of(files), took, strict=True))
+        Timing(name=name, memory=memory, **_costs(analysis), **_measured(found, k), **_told(seen[k], seen[0], engine))
+        for k, (name, memory, analysis) in enumerate(zip(names_of(files), took, analyses, strict=True))
     )
     return Comparison(
         models=timings,
-        floor=found.ratio(-1),
-        rounds=len(found.times),
-        batches=found.batches,
-        warm_up=found.warm_up,
-        stopped=found.why,
         runtime=engine.version,
         options=dict(facts.options),
         machine=watch.found(),
         versions={**facts.versions, "onnxprune": own_version()},
         device=facts.device,
-        again=_kept(found.times[:, -1]),
+        **_taken(found),
         **_asked(plan, feeds, is_gpu(facts.device)),
     )
 
@@ -111,6 +98,18 @@ def _peak(model: Model, seen: Seen, plan: Plan, feeds: Feeds) -> int | None:
     """Most bytes that a model takes."""
     told = seen.facts.memory
     return peak_memory(model, plan.runtime, feeds, plan.setting) if told is None else told
+
+
+def _taken(found: Measured) -> dict[str, Any]:
+    """How all were measured, and what the first one differs from itself by."""
+    return {
+        "floor": found.ratio(-1),
+        "again": _kept(found.times[:, -1]),
+        "rounds": len(found.times),
+        "batches": found.batches,
+        "warm_up": found.warm_up,
+        "stopped": found.why,
+    }
 
 
 def _asked(plan: Plan, feeds: Feeds, on_gpu: bool) -> dict[str, Any]:
@@ -218,10 +217,11 @@ def _kept(times: np.ndarray) -> tuple[float, ...]:
     return tuple(np.round(times, DIGITS).tolist())
 
 
-def _told(facts: Facts, engine: Runtime) -> dict[str, Any]:
-    """What the runtime tells of a model."""
-    own = {engine.provider, *engine.helpers} if isinstance(engine, Provider) else set(facts.placement)
-    elsewhere = sum(count for name, count in facts.placement.items() if name not in own)
+def _told(own: Seen, first: Seen, engine: Runtime) -> dict[str, Any]:
+    """What the runtime tells of a model, and what its outputs differ from the first one's by."""
+    facts = own.facts
+    places = {engine.provider, *engine.helpers} if isinstance(engine, Provider) else set(facts.placement)
+    elsewhere = sum(count for name, count in facts.placement.items() if name not in places)
     return {
         "build": facts.build,
         "first": facts.first,
@@ -229,4 +229,6 @@ def _told(facts: Facts, engine: Runtime) -> dict[str, Any]:
         "fallback": elsewhere if facts.placement else None,
         "nodes": dict(facts.nodes),
         "cache": facts.cache,
+        "apart": own.apart,
+        "difference": _difference(first.outputs, own.outputs),
     }

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib import metadata
 from typing import Any
 
 import torch
 from torch._dynamo.utils import counters
 
-from onnxprune.environment import describe
+from onnxprune.environment import describe, installed
 from onnxprune.errors import ModelError
 from onnxprune.execution import Feeds, Outputs, relative_difference, run
 from onnxprune.graph import Graph, Model
@@ -85,7 +84,7 @@ class TorchRuntime:
             built - start,
             first,
             {"compiled": self._compiled, "autocast": setting.precision, "threads": torch.get_num_threads()},
-            versions={name: metadata.version(name) for name in ("torch", "onnx2torch")},
+            versions={name: str(installed(name)) for name in ("torch", "onnx2torch")},
             device=str(describe()["cpu"]),
             cache=_cache_state(before) if self._compiled else "none",
         )

@@ -1,7 +1,6 @@
 """Runtimes: that they run, say what ran where, and refuse what they cannot do instead of doing something else."""
 
 import ctypes
-import importlib.metadata
 from pathlib import Path
 
 import numpy as np
@@ -87,10 +86,7 @@ def test_a_driver_without_a_gpu_is_told(monkeypatch, start, count):
 
 
 def test_openvino_that_is_not_installed_is_told(monkeypatch, model, feeds):
-    def version(name):
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr("onnxprune.latency.runtimes.openvino.installed", lambda name: None)
     with pytest.raises(UsageError, match="runtime 'openvino': openvino is not installed") as caught:
         runtime("openvino").prepare(model, feeds, Setting())
     assert caught.value.fix == "pip install 'onnxprune[openvino]'"

@@ -9,6 +9,7 @@ import pytest
 from onnx import helper
 
 import onnxprune
+from onnxprune.environment import installed
 from onnxprune.errors import ModelError, UsageError
 from onnxprune.execution import random_inputs, relative_difference, run
 from onnxprune.latency import Plan, Setting, compare
@@ -39,9 +40,11 @@ def tensorrt(tmp_path, monkeypatch):
         monkeypatch.setattr(cuda, "DRIVER", str(build_driver(tmp_path)))
         pretended_tensorrt.BUILT.clear()
         pretended_tensorrt.LOGGERS.clear()
+        installed.cache_clear()
         return runtime("tensorrt")
 
-    return install
+    yield install
+    installed.cache_clear()
 
 
 def network(width=8, name="net"):

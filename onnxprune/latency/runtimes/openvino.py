@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from importlib import metadata
 from typing import Any
 
-from onnxprune.environment import describe
+from onnxprune.environment import describe, installed
 from onnxprune.errors import OnnxPruneError
 from onnxprune.execution import Feeds, Outputs
 from onnxprune.graph import Model
@@ -34,10 +33,8 @@ class OpenVino:
     @property
     def version(self) -> str:
         """Of the installed package; empty for none."""
-        try:
-            return f"openvino {metadata.version('openvino')}"
-        except metadata.PackageNotFoundError:
-            return ""
+        version = installed("openvino")
+        return f"openvino {version}" if version else ""
 
     def missing(self) -> Missing | None:
         """Whether the package is missing."""
@@ -76,7 +73,7 @@ class OpenVino:
             built - start,
             time.perf_counter() - built,
             options,
-            versions={"openvino": metadata.version("openvino")},
+            versions={"openvino": str(installed("openvino"))},
             device=str(describe()["cpu"]),
         )
         return request

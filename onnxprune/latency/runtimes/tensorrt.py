@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from onnxprune.environment import installed
 from onnxprune.errors import ModelError
 from onnxprune.execution import Feeds, Outputs
 from onnxprune.graph import Model
@@ -42,12 +43,7 @@ class TensorRt:
     @property
     def version(self) -> str:
         """Of the installed package; empty for none."""
-        for package in PACKAGES:
-            try:
-                return f"tensorrt {metadata.version(package)}"
-            except metadata.PackageNotFoundError:
-                continue
-        return ""
+        return next((f"tensorrt {version}" for version in map(installed, PACKAGES) if version), "")
 
     def missing(self) -> Missing | None:
         """Whether the package, one of its libraries or the GPU is missing."""
