@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from onnxprune.analysis import Analysis, analyze
-from onnxprune.cli.work import load
+from onnxprune.cli.options import Limit
+from onnxprune.cli.work import load, share_of
 from onnxprune.environment import own_version
 from onnxprune.external import data_file, is_outside, location
 from onnxprune.latency import Setting
@@ -41,7 +43,7 @@ class Scope:
     """Which structures are searched: see `Structures`.
 
     Attributes:
-        latency: the share of the time that is not to be exceeded, or None.
+        latency: the time that is not to be exceeded, or the share of it, or None.
         runtime, threads: in which it is measured.
         table: file of what is measured.
     """
@@ -50,7 +52,7 @@ class Scope:
     target: Mapping[Resource, float]
     score: str
     seed: int
-    latency: float | None = None
+    latency: Limit | None = None
     runtime: str = "cpu"
     threads: int = 0
     table: Path | None = None
@@ -58,10 +60,9 @@ class Scope:
     def structures(self, analysis: Analysis, exclude: tuple[str, ...] = ()) -> Structures:
         """Those of a network."""
         how: dict[str, Any] = {"score": self.score, "seed": self.seed, "exclude": exclude}
-        if self.latency is not None:
-            how["time"] = TimeLimit(
-                self.latency, Latency(analysis, self.runtime, Setting(threads=self.threads), self.table)
-            )
+        if (limit := self.latency) is not None:
+            clock = Latency(analysis, self.runtime, Setting(threads=self.threads), self.table)
+            how["time"] = TimeLimit(share_of(limit, clock.first_run) if isinstance(limit, timedelta) else limit, clock)
         return Structures(analysis, self.widths, self.target, **how)
 
     @property

@@ -75,6 +75,21 @@ class Amount(click.ParamType):
 
 
 LATENCY = "latency"
+Limit = float | timedelta
+"""What is not to be exceeded: a share of the whole, or a time."""
+
+
+def other_shares(target: Mapping[str, Limit]) -> dict[Resource, float]:
+    """The limits of all but the time.
+
+    Raises:
+        UsageError: one is a time.
+    """
+    found = {name: amount for name, amount in target.items() if name != LATENCY}
+    for name, amount in found.items():
+        if isinstance(amount, timedelta):
+            raise UsageError(f"--target {name} is a time ({amount.total_seconds():g} s)", "give a share: 0.5")
+    return found  # type: ignore[return-value]  # shares of names that are checked with them
 
 
 @dataclass(frozen=True)
@@ -82,7 +97,7 @@ class Selection:
     """What `onnxprune.choose` and `choose_within` take beside the analysis."""
 
     keep: float | None
-    target: Mapping[str, float | timedelta]
+    target: Mapping[str, Limit]
     score: str
     seed: int
     round_to: int
@@ -98,7 +113,7 @@ class Selection:
             raise UsageError(f"expected --keep or --target, got {got}", "for example --keep 0.5, or --target macs=0.5")
 
     @property
-    def latency(self) -> float | timedelta | None:
+    def latency(self) -> Limit | None:
         """The time that is not to be exceeded, or a share of it."""
         return self.target.get(LATENCY)
 
@@ -109,11 +124,7 @@ class Selection:
         Raises:
             UsageError: one is a time.
         """
-        found = {name: amount for name, amount in self.target.items() if name != LATENCY}
-        for name, amount in found.items():
-            if isinstance(amount, timedelta):
-                raise UsageError(f"--target {name} is a time ({amount.total_seconds():g} s)", "give a share: 0.5")
-        return found  # type: ignore[return-value]  # shares of names that are checked with them
+        return other_shares(self.target)
 
     def options(self) -> dict[str, Any]:
         """What `candidates` takes, by name."""

@@ -22,9 +22,9 @@ searching, judging = options.under("How to search"), options.under("How to judge
 working, spreading = options.under("What to search, and where to"), options.under("Where to judge")
 
 target = options.targets(
-    click.FLOAT,
+    options.Amount(),
     "The whole of a structure is at most this share: macs=0.5, params=0.5, channels=0.5, volume=0.5 (elements of the "
-    "layers' outputs), or latency=0.5 (of the time in the runtime, which is measured).",
+    "layers' outputs), or latency=0.5 (also latency=8ms) in the runtime, which is measured.",
 )
 
 
@@ -149,7 +149,11 @@ def search(subject: Subject, grid: Grid, hunt: Hunt, judgement: Judgement, sprea
     with Counted(spread.executor(network, out)) as executor, progress(plan, out, executor.rate, len(scopes)) as show:
         files.prepare()
         for scope, target in zip(scopes, targets, strict=True):
-            place = files if len(scopes) == 1 else files.inner(target)
+            place = (
+                files
+                if len(scopes) == 1
+                else files.inner("-".join(f"{name}-{share:.6g}" for name, share in target.items()))
+            )
             structures = network.structures(scope)
             found = campaign(structures, executor, plan, place.folder, resume=subject.resume, show=show)
             results.append(finish(network, structures, found, executor, place))

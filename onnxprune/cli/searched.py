@@ -48,9 +48,9 @@ class Files:
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot be made: {error.strerror}", "choose another folder") from error
 
-    def inner(self, target: Mapping[str, float]) -> Files:
-        """The folder of one of several targets."""
-        place = Files(self.folder / "-".join(f"{name}-{share:.6g}" for name, share in target.items()))
+    def inner(self, limit: str) -> Files:
+        """The folder of one of several limits."""
+        place = Files(self.folder / limit)
         place.prepare()
         return place
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from onnxprune.cli import training
 from onnxprune.cli.judging import FileMaker, FileNetwork, Kind, Scope, TaskMaker, TaskNetwork
-from onnxprune.cli.options import LATENCY
+from onnxprune.cli.options import LATENCY, Limit, other_shares
 from onnxprune.cli.output import Output
 from onnxprune.errors import UsageError
 from onnxprune.ranking import Limits
@@ -53,7 +54,7 @@ class Subject:
 class Grid:
     """The structures."""
 
-    target: Mapping[str, float]
+    target: Mapping[str, Limit]
     alpha: float
     round_to: int
     min_keep: int
@@ -64,11 +65,11 @@ class Grid:
     frontier: int | None
 
     @property
-    def targets(self) -> Sequence[Mapping[str, float]]:
+    def targets(self) -> Sequence[Mapping[str, Limit]]:
         """The one that is asked for, or those of a frontier, the smallest first.
 
         Raises:
-            UsageError: a frontier is of one resource alone.
+            UsageError: a frontier is of one resource alone, from a share of it up.
         """
         if self.frontier is None:
             return [self.target]
@@ -77,15 +78,16 @@ class Grid:
                 f"a frontier is of one resource, got {len(self.target)} targets", "for example --target latency=0.4"
             )
         ((name, share),) = self.target.items()
-        if not 0 < share < 1:
-            raise UsageError(f"a frontier begins at a share below the whole, got {name}={share:g}", "for example 0.4")
+        if isinstance(share, timedelta) or not 0 < share < 1:
+            got = f"{name}={share:g}" if isinstance(share, float) else "a time"
+            raise UsageError(f"a frontier begins at a share below the whole, got {got}", "for example 0.4")
         return [{name: limit} for limit in limits(share, self.frontier)]
 
-    def scope(self, target: Mapping[str, float], seed: int, compat: Compat | None, table: Path) -> Scope:
+    def scope(self, target: Mapping[str, Limit], seed: int, compat: Compat | None, table: Path) -> Scope:
         """The library's form of a target; `table` is a file for times."""
         widths = Widths(self.alpha, Limits(self.round_to, self.min_keep, self.min_share), compat)
-        resources: Any = {name: share for name, share in target.items() if name != LATENCY}
-        return Scope(widths, resources, self.score, seed, target.get(LATENCY), self.runtime, self.threads, table)
+        shares, latency = other_shares(target), target.get(LATENCY)
+        return Scope(widths, shares, self.score, seed, latency, self.runtime, self.threads, table)
 
 
 @dataclass(frozen=True)

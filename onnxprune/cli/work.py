@@ -17,7 +17,6 @@ from onnxprune.cli.output import Output
 from onnxprune.environment import check_runtime
 from onnxprune.errors import ModelError, UsageError
 from onnxprune.graph import Graph, Model
-from onnxprune.latency.prediction import Latency
 from onnxprune.latency.target import choose_within
 from onnxprune.lazy import LazySlice, nonfinite_tensors
 from onnxprune.mask import Mask
@@ -74,29 +73,24 @@ def choose(analysis: Analysis, selection: Selection, clock: Clock, out: Output) 
         return api.choose(analysis, **shares, **selection.options()), {}  # type: ignore[arg-type]
     latency, found = clock.latency(analysis), candidates(analysis, **selection.options())
     with out.stages() as told:
-        share = _share(latency, limit) if isinstance(limit, timedelta) else limit
+        share = share_of(limit, latency.run()) if isinstance(limit, timedelta) else limit
         kept = choose_within(latency, share, found, selection.others, told)
     return kept.mask, {"latency": kept.to_json()}
 
 
-def _share(latency: Latency, limit: timedelta) -> float:
-    """What a time is of the whole network's.
+def share_of(limit: timedelta, whole: float) -> float:
+    """What a time is of the whole network's, in seconds.
 
     Raises:
         UsageError: the whole network takes no longer.
     """
-    share = latency.share_of(limit.total_seconds())
-    if share > 1:
-        whole = limit / share
+    seconds = limit.total_seconds()
+    if seconds > whole:
         raise UsageError(
-            f"--target latency={_milliseconds(limit)}: the whole network takes {_milliseconds(whole)} as it is",
+            f"--target latency={1e3 * seconds:.4g}ms: the whole network takes {1e3 * whole:.4g}ms as it is",
             "nothing has to go; ask for less",
         )
-    return share
-
-
-def _milliseconds(time: timedelta) -> str:
-    return f"{1e3 * time.total_seconds():.4g}ms"
+    return seconds / whole
 
 
 def latency_words(found: Mapping[str, Any]) -> list[str]:

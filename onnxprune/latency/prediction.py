@@ -151,10 +151,18 @@ class Latency:
     def _plan(self, seconds: float, **how: Any) -> Plan:
         return Plan(seconds, runtime=self.engine, setting=self.setting, sizes=self.analysis.sizes, **how)
 
-    def share_of(self, seconds: float) -> float:
-        """What a time is of the whole network's, which is measured for it."""
-        plan = self._plan(CALIBRATION)
-        return seconds / compare([self.analysis] * 2, plan).models[0].seconds.median
+    def run(self) -> float:
+        """Seconds of a run of the whole network, measured now."""
+        return compare([self.analysis] * 2, self._plan(CALIBRATION)).models[0].seconds.median
+
+    @property
+    def first_run(self) -> float:
+        """The same, measured when it was first asked for; kept in the table."""
+        known = self._table.runs
+        if self._model not in known:
+            known[self._model] = self.run()
+            self._table.flush()
+        return known[self._model]
 
     def seconds(self, units: Units, segments: Iterable[int] | None = None) -> np.ndarray:
         """Seconds of some segments, or of all, by number: float `(segments,)`. What is not known yet is measured."""

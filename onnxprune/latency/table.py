@@ -47,6 +47,8 @@ class Table:
         """By model: seconds of its segments where they stand."""
         self.corrections: dict[str, float] = {}
         """By model and structure: its measured time by the predicted one."""
+        self.runs: dict[str, float] = {}
+        """By model: seconds of a run of the whole network, of those that searches know it of."""
         self._written = time.monotonic()
         if path is not None and path.exists():
             self._read(path)
@@ -62,18 +64,21 @@ class Table:
         if self.path is None:
             return
         rows = [[kind, list(sizes), seconds] for (kind, sizes), seconds in self.seconds.items()]
-        whole = {"beside": self.beside, "places": self.places, "corrections": self.corrections, "rows": rows}
-        write_whole(self.path, json.dumps(self.head | whole).encode())
+        whole = {"beside": self.beside, "places": self.places, "corrections": self.corrections, "runs": self.runs}
+        write_whole(self.path, json.dumps({**self.head, **whole, "rows": rows}).encode())
         self._written = time.monotonic()
 
     def _read(self, path: Path) -> None:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             others = [name for name, own in self.head.items() if content.get(name) != own]
-            rows = {} if others else {(str(k), tuple(map(int, s))): _seconds(t) for k, s, t in content["rows"]}
-            beside = {} if others else {str(model): float(found) for model, found in content["beside"].items()}
-            places = {} if others else {str(model): [*map(float, own)] for model, own in content["places"].items()}
-            corrections = {str(of): float(found) for of, found in content.get("corrections", {}).items()}
+            known = {} if others else content
+            rows = {(str(k), tuple(map(int, s))): _seconds(t) for k, s, t in known.get("rows", [])}
+            beside, corrections, runs = (
+                {str(of): float(found) for of, found in known.get(name, {}).items()}
+                for name in ("beside", "corrections", "runs")
+            )
+            places = {str(model): [*map(float, own)] for model, own in known.get("places", {}).items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UsageError(f"{path}: no table of latencies ({error})", "take another file, or remove it") from error
         for name in others:
@@ -81,7 +86,8 @@ class Table:
                 f"{path}: measured with {name} {content.get(name)!r}, expected {self.head[name]!r}",
                 "times hold for one device, runtime and setting: take another file, or remove it",
             )
-        self.seconds, self.beside, self.places, self.corrections = rows, beside, places, corrections
+        self.seconds, self.places = rows, places
+        self.beside, self.corrections, self.runs = beside, corrections, runs
 
 
 def shared_file(engine: str, setting: Setting) -> Path | None:

@@ -129,9 +129,10 @@ def test_an_onnx_file_alone(found, dense, tmp_path):
     assert onnxprune.analyze(small).cost == onnxprune.analyze(onnxprune.load(tmp_path / "pruned.onnx")).cost
 
 
-def test_latency_as_the_limit(dense, tmp_path, monkeypatch):
+@pytest.mark.parametrize("limit", ["0.6", "6ms"])
+def test_latency_as_the_limit(dense, tmp_path, monkeypatch, limit):
     pretend(monkeypatch, block=1, unit=1e-5)  # in a real runtime so small a network hardly gets faster
-    few = ["--target", "latency=0.6", "--evaluations", "4", "--sources", "2", "--images", "60", "--no-controls"]
+    few = ["--target", f"latency={limit}", "--evaluations", "4", "--sources", "2", "--images", "60", "--no-controls"]
     options = ["--weights", dense / "best.pt", *few, "-o", tmp_path, "--threads", "1", "--json"]
     told = json.loads(cli("search", *options).output)
     promise, provenance = told["latency"], read_mask(tmp_path / "mask.json").provenance
@@ -363,6 +364,8 @@ def test_what_a_journal_knows_does_not_count_as_fast(monkeypatch):
     [
         (["--target", "macs=0.5", "--target", "params=0.5", "--frontier", "2"], "a frontier is of one resource, got 2"),
         (["--target", "macs=1", "--frontier", "2"], "a frontier begins at a share below the whole, got macs=1"),
+        (["--target", "latency=2ms", "--frontier", "2"], "a frontier begins at a share below the whole, got a time"),
+        (["--target", "macs=2ms"], "--target macs is a time (0.002 s)"),
         (["--target", "latency=3"], "latency is 3.0, expected a share"),
         (["--task", "a.py:A", "--model", "m.onnx"], "expected --task or --model, got both"),
         (["--model", "m.onnx"], "--model needs labelled samples"),
