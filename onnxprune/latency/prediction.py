@@ -39,7 +39,8 @@ DEFAULT = Setting()
 CALIBRATION, SURE = 3.0, 0.004
 """Seconds for which whole models are timed, or until their ratio is known to within this."""
 WELL, MOST = 0.0075, 4
-"""A ratio is known well enough if it is to within this share of it; and how often it is measured at most."""
+"""A ratio is known well enough if it is to within this share of it; and how often it is measured at most, with as many
+seeds from 0 on."""
 WIDTHS = (0.75, 0.5, 0.25)
 """Shares of all groups at which they are."""
 LEAST_BESIDE, MOST_BESIDE = -0.2, 100.0
@@ -125,17 +126,17 @@ class Latency:
         """The same, timed: the median of the ratios of whole models that take turns."""
         return self.ratio(units).median
 
-    def ratio(self, units: Units, seconds: float = CALIBRATION, seed: int = 0) -> Interval:
-        """The same with its interval; `seconds` at most, and `seed` of the order and the input."""
-        plan = self._plan(seconds, tolerance=SURE, seed=seed)
+    def ratio(self, units: Units, seed: int = 0, sure: float = SURE) -> Interval:
+        """The same with its interval; `seed` of the order and the input; `sure`: how well it need not be known."""
+        plan = self._plan(CALIBRATION, tolerance=sure, seed=seed)
         return compare([self.analysis, self.pruned(units)], plan).models[1].ratio
 
     def again(self, units: Units, first: Interval) -> Interval:
         """A structure's ratio, measured once more, and more often, until it is known well enough, as one."""
-        found = [first]
+        found, well = [first], WELL * first.median
         for seed in range(1, MOST):
-            found.append(self.ratio(units, seed=seed))
-            if (ratio := pooled(found)).half_width <= WELL * ratio.median:
+            found.append(self.ratio(units, seed=seed, sure=min(SURE, well)))
+            if (ratio := pooled(found)).half_width <= well:
                 break
         return ratio
 
