@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from onnxprune.environment import describe
+from onnxprune.environment import describe, installed
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -83,20 +82,13 @@ class Benchmark:
     @property
     def environment(self) -> dict[str, Any]:
         """Machine and versions, the rivals' too."""
-        return describe() | {name: _version(name) for name in self.rivals}
+        return describe() | {name: installed(name) or "none" for name in self.rivals}
 
 
 def package_digest() -> str:
     """A hash of the package's sources, by which its figures belong to it."""
     files = sorted((ROOT / "onnxprune").rglob("*.py"))
     return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "none"
 
 
 @dataclass

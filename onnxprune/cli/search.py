@@ -17,6 +17,7 @@ from onnxprune.report import Table
 from onnxprune.scores import SCORES
 from onnxprune.search.campaign import campaign
 from onnxprune.search.frontier import Point, points
+from onnxprune.search.promise import keep
 
 searching, judging = options.under("How to search"), options.under("How to judge")
 working, spreading = options.under("What to search, and where to"), options.under("Where to judge")
@@ -156,9 +157,12 @@ def search(subject: Subject, grid: Grid, hunt: Hunt, judgement: Judgement, sprea
             )
             structures = network.structures(scope)
             found = campaign(structures, executor, plan, place.folder, resume=subject.resume, show=show)
-            results.append(finish(network, structures, found, executor, place))
+            limit, rungs = structures.time, plan.budget(hunt.seed).rungs
+            promise = keep(structures, limit, found, executor, rungs) if limit else None
+            results.append(finish(network, structures, found, promise, place))
             shown += [comparison(results[-1]), *latency_told(results[-1])]
-            judged += [point for name in target for point in points(structures, found, name)] if grid.frontier else []
+            if grid.frontier:
+                judged += [point for name in target for point in points(structures, found, name, promise)]
     if grid.frontier:
         shown.append(write_frontier(judged, next(iter(grid.target)), subject.folder))
     content = {"limits": results} if grid.frontier else results[0]

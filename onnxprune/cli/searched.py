@@ -22,7 +22,7 @@ from onnxprune.search.calibration import has_statistics
 from onnxprune.search.campaign import BEES, Found, Plan, Show, proposers, told, winner
 from onnxprune.search.evaluation import Evaluation, Executor, Job
 from onnxprune.search.frontier import Point, frontier
-from onnxprune.search.promise import SMALLER, Promise, keep
+from onnxprune.search.promise import SMALLER, Promise
 from onnxprune.search.run import best, best_so_far
 from onnxprune.search.structures import Structures
 from onnxprune.verify import Certificate
@@ -132,7 +132,10 @@ def latency_told(result: Mapping[str, Any]) -> list[str]:
     if "latency" not in result:
         return []
     (words,) = latency_words(result)
+    first, tries = result["winner"], result["latency"]["tries"]
+    who = " and ".join(first["proposed_by"]) or SMALLER
     lines = [words if is_kept(result) else f"{words}: MISSED"]
+    lines.append(f"taken: a structure of score {first['score']:.4f} ({who}), after {tries} had been measured")
     if left := result["latency"]["unmeasured"]:
         lines.append(f"{len(left)} parts of the network were not measured, such as {left[0]!r}: they do not run alone")
     return lines
@@ -158,20 +161,20 @@ def write_frontier(judged: Sequence[Point], of: str, folder: Path) -> Table:
 
 
 def finish(
-    network: FileNetwork | TaskNetwork, structures: Structures, found: Found, executor: Executor, files: Files
+    network: FileNetwork | TaskNetwork, structures: Structures, found: Found, promise: Promise | None, files: Files
 ) -> dict[str, Any]:
-    """Write the winner: proven, and with its weights as they were judged.
+    """Write the best, or the one that keeps the promise: proven, and with its weights as they were judged.
 
     Raises:
         VerificationError: the pruned model is not the masked original.
         OutputError: a file cannot be written.
     """
-    promise = keep(structures, structures.time, found, executor) if structures.time else None
-    first = promise.evaluation if promise else winner(found)
+    first = promise.best.evaluation if promise else winner(found)
     method = ", ".join(proposers(found, first)) or SMALLER
     how: dict[str, Any] = {"method": method, "evaluation": first.number, "validation": first.score}
-    if promise:
-        how["latency"] = {"measured": asdict(promise.ratio), "predicted": promise.predicted}
+    if promise and structures.time:
+        best, engine = promise.best, structures.time.clock.engine
+        how["latency"] = {"runtime": engine, "measured": asdict(best.ratio), "predicted": best.predicted}
     mask = structures.mask(first.structure, how, first.seed)
     write = _write_file if isinstance(network, FileNetwork) else _write_task
     certificate = write(network, mask, first.seed, files.folder)  # type: ignore[arg-type]  # each has its network

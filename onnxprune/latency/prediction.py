@@ -145,7 +145,7 @@ class Latency:
         known, kept = self._table.corrections, repr([*self.counts(units).values()])
         key = f"{self._model} {hashlib.sha256(kept.encode()).hexdigest()[:16]}"
         if key not in known:
-            known[key] = self.measured(units) / self.share(units)
+            known[key] = self.again(units, self.ratio(units)).median / self.share(units)
             self._table.flush()
         return known[key]
 
@@ -188,6 +188,7 @@ class Latency:
             pruned = self._unpruned if kept == self._full else self.pruned(units)
             for key, number in missing.items():
                 self._table.add({key: self._time(pruned, number, kept)})
+            self._table.flush()
         found = (self._table.seconds[key] for key in keys.values())
         return np.array([np.nan if seconds is None else seconds for seconds in found])
 

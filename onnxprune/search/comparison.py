@@ -22,12 +22,11 @@ def winner(found: Found, name: str | None = None) -> Evaluation:
 
 
 def proposers(found: Found, first: Evaluation) -> list[str]:
-    """All samplers that proposed the structure of an evaluation, or have one as good."""
-    return [
-        name
-        for name, seeds in found.items()
-        if any(e.structure == first.structure or e.rank == first.rank for evaluations in seeds for e in evaluations)
-    ]
+    """All samplers that proposed the structure of an evaluation, or have one as good; nobody where none proposed it."""
+    judged = [(name, e) for name, seeds in found.items() for evaluations in seeds for e in evaluations]
+    if all(e.structure != first.structure for _, e in judged):
+        return []
+    return list(dict.fromkeys(n for n, e in judged if e.structure == first.structure or e.rank == first.rank))
 
 
 def failures(found: Found) -> dict[str, dict[str, Any]]:

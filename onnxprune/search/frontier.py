@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxprune.pareto import beaten_by
 from onnxprune.search.comparison import Found
+from onnxprune.search.promise import SMALLER, Promise
 from onnxprune.search.structures import Structures
 
 
@@ -29,11 +30,18 @@ class Point:
     widths: dict[str, int]
 
 
-def points(structures: Structures, found: Found, resource: str) -> list[Point]:
-    """All evaluations of a campaign that did not fail, and reached the highest rung."""
+def points(structures: Structures, found: Found, resource: str, promise: Promise | None = None) -> list[Point]:
+    """All evaluations of a campaign that did not fail, and reached the highest rung.
+
+    Where times were measured for a promise they count, not what was predicted; what was made smaller for it is there.
+    """
     flat = [(name, e) for name, seeds in found.items() for evaluations in seeds for e in evaluations if not e.failure]
+    measured = {} if promise is None else promise.tried
+    proposed = {e.structure for _, e in flat}
+    flat += [(SMALLER, trial.evaluation) for structure, trial in measured.items() if structure not in proposed]
     top = max((e.rung for _, e in flat), default=0)
-    shares = {e.structure: structures.shares(e.structure)[resource] for _, e in flat if e.rung == top}
+    predicted = {e.structure: structures.shares(e.structure)[resource] for _, e in flat if e.rung == top}
+    shares = predicted | {structure: trial.ratio.median for structure, trial in measured.items()}
     return [
         Point(name, shares[e.structure], e.score, structures.named(e.structure)) for name, e in flat if e.rung == top
     ]

@@ -33,6 +33,9 @@ Fitness = Callable[[Mask, int, float], Mapping[str, float]]
 class Clock(Protocol):
     """Tells how long structures take, as `latency.prediction.Latency` does."""
 
+    engine: str
+    """The runtime's name."""
+
     @property
     def unmeasured(self) -> Collection[str]:
         """Parts of the network whose time it does not know."""
@@ -108,7 +111,8 @@ class Structures:
         Raises:
             UsageError: the widths or the target make no sense, or no structure meets the target; tells the least.
         """
-        self.analysis, self.target, self.score, self.time = analysis, dict(target), score, time
+        self.analysis, self.target, self.score = analysis, dict(target), score
+        self.time: TimeLimit | None = None
         groups = [group for group in primary_groups(analysis) if group.name not in exclude]
         own = {g.name: widths.of(g) for g in groups} if isinstance(widths, Widths) else given_widths(groups, widths)
         self.groups = [group for group in groups if group.name in own]
@@ -118,14 +122,23 @@ class Structures:
         self._budget = Budget(analysis, self.groups, scores, target)
         self._check_reach()
         if time is not None:
-            factor = time.clock.correction(self.units(self.repair(tuple(level - 1 for level in self.grid.levels))))
-            self.time = replace(time, factor=factor)
-            self._check_reach()
-            self.time = replace(self.time, aim=AIM)
+            self.time = time
+            self.time = self._corrected(time)
 
     def _check_reach(self) -> None:
-        if not self.fits(least := (0,) * len(self.groups)):
-            raise out_of_reach(self.limits, self.shares(least), "with these widths", "raise the target")
+        if not self.fits(self._least):
+            raise out_of_reach(self.limits, self.shares(self._least), "with these widths", "raise the target")
+
+    @property
+    def _least(self) -> Structure:
+        return (0,) * len(self.groups)
+
+    def _corrected(self, time: TimeLimit) -> TimeLimit:
+        """A limit, its predictions corrected by a structure near it, or by the least one if none seems within it."""
+        typical = self.repair(tuple(level - 1 for level in self.grid.levels.tolist()))
+        self.time = replace(time, factor=time.clock.correction(self.units(typical)))
+        self._check_reach()
+        return replace(self.time, aim=max(AIM, self.time.predicted(self.units(self._least)) / time.share))
 
     @property
     def limits(self) -> dict[str, float]:

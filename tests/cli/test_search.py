@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import astuple
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from onnxprune.cli import application
 from onnxprune.cli.judging import FileMaker, FileNetwork, Scope, TaskMaker, TaskNetwork
 from onnxprune.cli.searched import Counted
 from onnxprune.environment import own_version
+from onnxprune.latency.prediction import Latency
 from onnxprune.latency.statistic import Interval
 from onnxprune.mask import read_mask
 from onnxprune.search.evaluation import Job
@@ -132,9 +134,19 @@ def test_an_onnx_file_alone(found, dense, tmp_path):
 @pytest.mark.parametrize("limit", ["0.6", "6ms"])
 def test_latency_as_the_limit(dense, tmp_path, monkeypatch, limit):
     pretend(monkeypatch, block=1, unit=1e-5)  # in a real runtime so small a network hardly gets faster
+    drift, run, ratio = iter(np.linspace(1, 1.3, 1000).tolist()), Latency.run, Latency.ratio
+    monkeypatch.setattr(Latency, "run", lambda self: run(self) * next(drift))
+
+    def drifting(self, *about, **how):
+        found, factor = ratio(self, *about, **how), next(drift)
+        return Interval(*(factor * each for each in astuple(found)))
+
+    monkeypatch.setattr(Latency, "ratio", drifting)
     few = ["--target", f"latency={limit}", "--evaluations", "4", "--sources", "2", "--images", "60", "--no-controls"]
     options = ["--weights", dense / "best.pt", *few, "-o", tmp_path, "--threads", "1", "--json"]
-    told = json.loads(cli("search", *options).output)
+    result = cli("search", *options)
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.output)
     promise, provenance = told["latency"], read_mask(tmp_path / "mask.json").provenance
     assert promise["kept"] and promise["ratio"]["high"] <= promise["asked"] == 0.6
     assert promise["predicted"] == told["winner"]["shares"]["latency"] <= 0.6

@@ -10,9 +10,10 @@ import onnxprune
 from onnxprune.errors import ModelError, UsageError
 from onnxprune.latency import prediction
 from onnxprune.latency.parts import part_seconds
-from onnxprune.latency.prediction import Latency
+from onnxprune.latency.prediction import MOST, Latency
 from onnxprune.latency.runtimes import Setting
 from onnxprune.latency.runtimes.openvino import OPENVINO
+from onnxprune.latency.statistic import Interval
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo" / "resnet11_cifar10.onnx"
 FIXED = 100.0
@@ -167,3 +168,39 @@ def test_real_times_fall_with_the_width(analysis):
 
 def _kept(analysis, share):
     return {g.name: np.arange(g.size) < share * g.size for g in analysis.groups}
+
+
+def ratios(monkeypatch, *found):
+    """Measurements that give these, one after the other."""
+    seeds, given = [], iter(found)
+    monkeypatch.setattr(Latency, "ratio", lambda self, units, seed=0, sure=0: seeds.append(seed) or next(given))
+    return seeds
+
+
+def test_a_ratio_is_measured_until_it_is_known_well(analysis, counted, monkeypatch):
+    sure, unsure = Interval(0.5, 0.499, 0.501), Interval(0.5, 0.48, 0.52)
+    seeds = ratios(monkeypatch, sure)
+    assert Latency(analysis).again({}, sure).median == 0.5 and seeds == [1]
+    seeds = ratios(monkeypatch, *[unsure] * 9)
+    found = Latency(analysis).again({}, unsure)
+    assert seeds == [*range(1, MOST)] and found.half_width == pytest.approx(0.01)
+    ratios(monkeypatch, Interval(0.53, 0.529, 0.531), *[sure] * 9)
+    assert Latency(analysis).again({}, sure).half_width > 0.01, "what disagrees is not sure, however sure each is"
+
+
+def test_what_a_search_starts_from_is_kept(analysis, counted, monkeypatch, tmp_path):
+    table, units = tmp_path / "latency.json", some(analysis, 0)
+    first = Latency(analysis, table=table)
+    predicted = first.share(units)
+    ratios(monkeypatch, *[Interval(1.1 * predicted, 1.1 * predicted, 1.1 * predicted)] * 4)
+    monkeypatch.setattr(Latency, "run", lambda self: 0.25)
+    assert first.correction(units) == pytest.approx(1.1) and first.first_run == 0.25
+    later = Latency(analysis, table=table)
+    ratios(monkeypatch)
+    monkeypatch.setattr(Latency, "run", lambda self: 0.5)
+    assert later.correction(units) == first.correction(units) and later.first_run == 0.25
+    content = json.loads(table.read_text())
+    table.write_text(
+        json.dumps({name: found for name, found in content.items() if name not in ("corrections", "runs")})
+    )
+    assert Latency(analysis, table=table).share(units) == predicted, "files of before they were kept are read"

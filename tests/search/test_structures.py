@@ -182,7 +182,7 @@ def test_random_units_are_drawn_for_every_judgement(analysis):
 class Slow:
     """A clock by which the first group alone takes time, and the same for up to eight units."""
 
-    unmeasured = ()
+    unmeasured, engine = (), "slow"
 
     def __init__(self, name):
         self.name = name
