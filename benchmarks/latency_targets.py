@@ -8,6 +8,7 @@ kept in `build/latency.json`. Should run on a machine that does nothing else.
 """
 
 import argparse
+import gc
 import statistics
 import sys
 import time
@@ -78,7 +79,7 @@ def measure(path: Path, share: float, seconds: float, where: Where) -> Row:
     start = time.perf_counter()
     try:
         latency = Latency(analysis, where.engine, where.setting, where.table)
-        kept = choose_within(latency, share, candidates(analysis))
+        kept = choose_within(latency, share, candidates(analysis), told=_tidy)
     except UsageError as error:
         if OUT_OF_REACH not in error.what:
             raise
@@ -89,6 +90,12 @@ def measure(path: Path, share: float, seconds: float, where: Where) -> Row:
     row = {"asked": share, **found, "macs": left, "seconds": spent}
     by_macs = choose(analysis, target={"macs": left})
     return row | against(analysis, (kept.mask, by_macs), Plan(seconds, runtime=where.engine, setting=where.setting))
+
+
+def _tidy(what: str, done: float) -> None:
+    """Free large models between measurements: what is in cycles would stay for long, and memory is short."""
+    if what == "measuring structures":
+        gc.collect()
 
 
 def against(analysis: Analysis, masks: Iterable[Mask], plan: Plan) -> Row:
