@@ -93,23 +93,31 @@ def detached(data: Data, smallest: int, refer: Refer) -> bytes:
 
 def _rewritten(data: Data, schema: Schema, wanted: Wanted, rewrite: Rewrite) -> bytes:
     """The model with the tensors that `schema` leads to rewritten; fields that are not `wanted` stay as they are."""
+    try:
+        return _Rewriting(data, wanted, rewrite).message(0, len(data), schema)
+    except (IndexError, DecodeError, RecursionError) as error:
+        raise ValueError("not the wire format of an ONNX model") from error
 
-    def message(pos: int, end: int, schema: Schema) -> bytes:
-        pieces: list[bytes] = []
-        kept = pos
+
+@dataclass(frozen=True)
+class _Rewriting:
+    """What `_rewritten` does. (A function that calls itself inside another one would be in a cycle with the data.)"""
+
+    data: Data
+    wanted: Wanted
+    rewrite: Rewrite
+
+    def message(self, pos: int, end: int, schema: Schema) -> bytes:
+        """The message at data[pos:end], rewritten."""
+        data, pieces, kept = self.data, list[bytes](), pos
         for number, tag, start, stop in _fields(data, pos, end):
-            if number not in schema or not wanted(start, stop):
+            if number not in schema or not self.wanted(start, stop):
                 continue
             inner = schema[number]
-            new = rewrite(start, stop) if inner is None else message(start, stop, inner)
+            new = self.rewrite(start, stop) if inner is None else self.message(start, stop, inner)
             pieces += [data[kept:tag], _varint(number << 3 | _LENGTH_DELIMITED), _varint(len(new)), new]
             kept = stop
         return b"".join([*pieces, data[kept:end]])
-
-    try:
-        return message(0, len(data), schema)
-    except (IndexError, DecodeError, RecursionError) as error:
-        raise ValueError("not the wire format of an ONNX model") from error
 
 
 def _reference(data: Data, pos: int, end: int, smallest: int, refer: Refer) -> bytes:
