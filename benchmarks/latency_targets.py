@@ -2,13 +2,12 @@
 
     python -m benchmarks.latency_targets --zoo DIR [--models NAME ...] [--seconds 8]
 
-Every structure is chosen for its target (`choose_within`) and timed anew, in turns with the whole network, then with
-another structure of as many multiply-accumulates, chosen by them alone, for half as long. What is measured of layers is
-kept in `build/latency.json`. Should run on a machine that does nothing else.
+Every structure is chosen for its target (`choose_within`) and timed anew, in turns with the whole network and with
+another structure of as many multiply-accumulates, chosen by them alone. What is measured of layers is kept in
+`build/latency.json`. Should run on a machine that does nothing else.
 """
 
 import argparse
-import gc
 import statistics
 import sys
 import time
@@ -79,7 +78,7 @@ def measure(path: Path, share: float, seconds: float, where: Where) -> Row:
     start = time.perf_counter()
     try:
         latency = Latency(analysis, where.engine, where.setting, where.table)
-        kept = choose_within(latency, share, candidates(analysis), told=_tidy)
+        kept = choose_within(latency, share, candidates(analysis))
     except UsageError as error:
         if OUT_OF_REACH not in error.what:
             raise
@@ -92,20 +91,13 @@ def measure(path: Path, share: float, seconds: float, where: Where) -> Row:
     return row | against(analysis, (kept.mask, by_macs), Plan(seconds, runtime=where.engine, setting=where.setting))
 
 
-def _tidy(what: str, done: float) -> None:
-    """Free large models between measurements: what is in cycles would stay for long, and memory is short."""
-    if what == "measuring structures":
-        gc.collect()
-
-
 def against(analysis: Analysis, masks: Iterable[Mask], plan: Plan) -> Row:
-    """The first structure in turns with the whole network, then both structures, on other inputs than in the choice."""
-    ours, theirs = (onnxprune.apply(analysis.original, mask, verify=False, analysis=analysis) for mask in masks)
-    whole, first = compare([analysis.original, ours], replace(plan, seed=ANOTHER)).models
-    found = {"measured": first.ratio.median, "low": first.ratio.low, "high": first.ratio.high}
-    times = {"whole_ms": 1e3 * whole.seconds.median, "ms": 1e3 * first.seconds.median}
-    other = compare([ours, theirs], replace(plan, seed=ANOTHER, seconds=plan.seconds / 2)).models[1]
-    return {**found, **times, "by_macs": other.ratio.median}
+    """Two structures in turns with the whole network, on other inputs than in the choice."""
+    pruned = [onnxprune.apply(analysis.original, mask, verify=False, analysis=analysis) for mask in masks]
+    whole, ours, theirs = compare([analysis, *pruned], replace(plan, seed=ANOTHER)).models
+    found = {"measured": ours.ratio.median, "low": ours.ratio.low, "high": ours.ratio.high}
+    times = {"whole_ms": 1e3 * whole.seconds.median, "ms": 1e3 * ours.seconds.median}
+    return {**found, **times, "by_macs": theirs.ratio.median / ours.ratio.median}
 
 
 def checks(results: Record) -> list[Check]:

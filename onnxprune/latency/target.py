@@ -30,6 +30,8 @@ LEAST, NEAR, AIM, LOWEST = 0.93, 0.955, 0.97, 0.5
 differ, and what is aimed at, at first and at the lowest; by the target."""
 TRIES, ANCHORS = 8, 3
 """How many structures are measured at most, and how often a choice is made anew from the structure that it gave."""
+EASIER = 0.005
+"""By how much less is near enough after every one."""
 NUDGES, NUDGE = 6, 0.01
 """How many aims are tried, and by how much they differ, until a choice is a new one."""
 PROMISING = 0.05
@@ -123,19 +125,22 @@ class _Limits:
     share: float
     others: Budget | None
 
-    def fits(self, widths: Widths) -> bool:
-        """Whether no limit is exceeded."""
-        if self.others is not None and not self.others.holds(widths):
-            return False
-        return self.estimate.share(widths) <= self.share
+    def used(self, widths: Widths) -> float:
+        """The largest share of a limit that is used."""
+        return max([self.estimate.share(widths) / self.share, *self._others(widths)])
 
     def along(self, name: str, levels: Sequence[int], widths: Widths) -> np.ndarray:
         """Costs by their limits, all added up."""
         spent = self.estimate.along(name, levels, widths) / self.share
         if self.others is not None:
-            shares = [self.others.shares({**widths, name: level}) for level in levels]
-            spent += [sum(found / self.others.target[of] for of, found in each.items()) for each in shares]
+            spent += [sum(self._others({**widths, name: level})) for level in levels]
         return spent
+
+    def _others(self, widths: Widths) -> list[float]:
+        """The shares of the other limits that are used."""
+        if self.others is None:
+            return []
+        return [share / self.others.target[of] for of, share in self.others.shares(widths).items()]
 
 
 class _Hunt:
@@ -162,7 +167,7 @@ class _Hunt:
                 return
             seen.append(widths)
             yield (trial := self._measure(widths, factor, share))
-            if NEAR * share <= trial.ratio.median and trial.ratio.high <= share:
+            if max(NEAR - EASIER * number, LEAST) * share <= trial.ratio.median and trial.ratio.high <= share:
                 return
             factor = trial.ratio.median / trial.predicted
             unknown = max(0.0, min(trial.ratio.high - share, trial.ratio.half_width))

@@ -23,8 +23,11 @@ class Chain:
         padded = [1, *(-(-widths[name] // self.step) * self.step for name in self.names), 1]
         return float(sum(a * b for a, b in pairwise(padded)))
 
+    def used(self, widths):
+        return self.cost(widths) / self.limit
+
     def fits(self, widths):
-        return self.cost(widths) <= self.limit
+        return self.used(widths) <= 1
 
     def along(self, name, levels, widths):
         return np.array([self.cost({**widths, name: level}) for level in levels]) / self.limit
@@ -72,7 +75,7 @@ def test_it_is_nearly_as_good_as_the_best_there_is():
         chain, items = problem(seed)
         if found := pack(items, chain, chain.whole):
             shares.append(worth(items, found) / max(worth(items, widths) for widths in all_that_fit(chain, items)))
-    assert len(shares) > 80 and np.mean(shares) > 0.98 and np.min(shares) > 0.7
+    assert len(shares) > 80 and np.mean(shares) > 0.995 and np.min(shares) > 0.85
 
 
 def test_without_a_limit_all_stays():
