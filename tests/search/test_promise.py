@@ -96,9 +96,7 @@ def test_predictions_are_corrected_before_the_search(analysis):
 
 
 def test_a_limit_that_only_corrected_predictions_meet_is_not_refused(analysis):
-    least = Clock().share(
-        structures_with(analysis, Clock()).units((0,) * len(structures_with(analysis, Clock()).groups))
-    )
+    least = share_of_least(analysis)
     structures = structures_with(analysis, Clock(lambda units: 0.9, known=0.9), 0.95 * least)
     assert structures.fits((0,) * len(structures.groups))
     with pytest.raises(UsageError, match="no structure meets"):
@@ -106,9 +104,7 @@ def test_a_limit_that_only_corrected_predictions_meet_is_not_refused(analysis):
 
 
 def test_a_structure_just_within_the_limit_leaves_room_for_itself(analysis):
-    least = Clock().share(
-        structures_with(analysis, Clock()).units((0,) * len(structures_with(analysis, Clock()).groups))
-    )
+    least = share_of_least(analysis)
     structures = structures_with(analysis, Clock(), least / 0.99)
     assert AIM < structures.time.aim < 1 and structures.fits((0,) * len(structures.groups))
 
