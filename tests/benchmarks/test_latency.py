@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,7 +16,9 @@ from benchmarks.latency_targets import Where
 from benchmarks.record import Record
 from benchmarks.slices import Clock, OutOfTime
 from onnxprune.errors import UsageError
-from onnxprune.latency import Setting
+from onnxprune.latency import Plan, Setting
+from onnxprune.latency.prediction import MOST
+from onnxprune.latency.statistic import Interval
 from tests.latency.pretended import pretend
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo" / "resnet11_cifar10.onnx"
@@ -57,6 +60,31 @@ def test_a_target_is_measured_anew_and_against_work_alone(tmp_path, monkeypatch)
     assert (
         "no structure was measured" in latency_targets.measure(ZOO, 0.001, 0.1, Where(table=tmp_path / "t"))["refused"]
     )
+
+
+@pytest.mark.parametrize(("wide", "times"), [(0.005, 1), (0.02, 2), (0.2, 4)])
+def test_structures_are_timed_until_their_ratio_is_known(monkeypatch, wide, times):
+    """On other inputs every time; what was measured is one then."""
+    seeds = []
+
+    def comparing(models, plan):
+        seeds.append(plan.seed)
+        ratios = [1.0, 0.5 + 0.001 * len(seeds), 0.7]
+        return SimpleNamespace(models=[seen(ratio, wide * ratio) for ratio in ratios[: len(models)]])
+
+    monkeypatch.setattr(latency_targets, "compare", comparing)
+    analysis = onnxprune.analyze(onnxprune.load(ZOO))
+    mask = onnxprune.choose(analysis, keep=0.5)
+    row = latency_targets.against(analysis, (mask, mask), Plan(0.1))
+    assert len(seeds) == len({*seeds}) == times and min(seeds) >= MOST
+    assert row["low"] < row["measured"] < row["high"] and row["measured"] == pytest.approx(0.5005 + 0.0005 * times, abs=1e-5)
+    assert row["by_macs"] == pytest.approx(0.7 / row["measured"], abs=0.001) and row["whole_ms"] == pytest.approx(1e3)
+
+
+def seen(ratio, wide):
+    """A contestant that takes so many seconds."""
+    ratio = Interval(ratio, ratio - wide, ratio + wide)
+    return SimpleNamespace(ratio=ratio, seconds=ratio)
 
 
 def test_targets_are_judged():
